@@ -1,0 +1,1 @@
+"""The agent: an LLM writes candidates, the test suite grades them."""

@@ -1,0 +1,1 @@
+"""Benchmark tiers, grading, timing and tracking."""

@@ -1,0 +1,1 @@
+"""Correctness: draws, oracle, comparison; no timing."""

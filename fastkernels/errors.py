@@ -1,0 +1,46 @@
+"""The errors that users see; each message says where, what was found, what is allowed and the nearest match."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FastKernelsError(Exception):
+    """Root of every error that this project raises on purpose."""
+
+
+class ManifestError(FastKernelsError):
+    """A manifest or model config that cannot be used."""
+
+
+class SelectionError(FastKernelsError):
+    """A selection that names something unknown or leaves nothing to grade."""
+
+
+class CandidateError(FastKernelsError):
+    """A candidate directory or file that cannot be used at all."""
+
+
+class DeviceError(FastKernelsError):
+    """A device that was asked for and is not here."""
+
+
+class WorkerError(FastKernelsError):
+    """The harness's own worker process failed; never a verdict on a candidate."""
+
+
+class ResultsError(FastKernelsError):
+    """A results file that cannot be read or is of another schema version."""
+
+
+def did_you_mean(found: object, allowed: Iterable[object]) -> str:
+    """Return `. Did you mean 'rms_norm'?` for the nearest allowed word, or an empty string."""
+    close = difflib.get_close_matches(str(found), [str(word) for word in allowed], n=1, cutoff=0.5)
+    return f". Did you mean {close[0]!r}?" if close else ""
+
+
+def one_of(found: object, allowed: Iterable[object]) -> str:
+    """Return `3 is not one of 1, 2, 4, 8`, with the nearest match for words."""
+    words = list(allowed)
+    listed = ", ".join(str(word) for word in words)
+    nearest = did_you_mean(found, words) if isinstance(found, str) else ""
+    return f"{found!r} is not one of {listed}{nearest}"

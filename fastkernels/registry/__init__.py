@@ -1,0 +1,1 @@
+"""Operators, candidates, import graph and overlay, read without importing torch."""

@@ -1,0 +1,60 @@
+"""Base class of the baseline operators: one native path that is the oracle, one production path for CUDA."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Work:
+    """The least that a call must do, for the roofline."""
+
+    bytes: int
+    """Bytes read and written at least once."""
+    flops: int
+    """Floating-point operations; a multiply-add counts two."""
+
+
+def tensor_bytes(*tensors: torch.Tensor | None) -> int:
+    """Bytes of these tensors' elements; None counts nothing."""
+    return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+
+
+class Op(nn.Module):
+    """An operator with `forward_native` (any device, any float dtype: the oracle) and `forward_cuda` (production).
+
+    `forward` takes `forward_cuda` for CUDA tensors and `forward_native` otherwise, as vLLM's CustomOp does.
+    """
+
+    provider: ClassVar[str] = "native"
+    """What `forward_cuda` is made of: `triton`, `torch` (cuBLAS, ATen) or `cudnn`."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Dispatch on the device of the first tensor argument."""
+        first = next(a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor))
+        return self.forward_cuda(*args, **kwargs) if first.is_cuda else self.forward_native(*args, **kwargs)
+
+    def forward_native(self, *args: Any, **kwargs: Any) -> Any:
+        """Plain PyTorch; computes in the dtype of its inputs, or in float32 where they are of half precision."""
+        raise NotImplementedError
+
+    def forward_cuda(self, *args: Any, **kwargs: Any) -> Any:
+        """The production path on CUDA."""
+        return self.forward_native(*args, **kwargs)
+
+    def donates(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of inputs that an implementation may overwrite or return, since no caller reads them afterwards."""
+        del inputs
+        return ()
+
+    def provider_on(self, device: torch.device) -> str:
+        """Name of what computes on this device."""
+        return self.provider if device.type == "cuda" else "native"
+
+    def work(self, inputs: Mapping[str, Any], outputs: tuple[torch.Tensor, ...]) -> Work:
+        """Least bytes and operations of this call; by default every input, output and weight moves once."""
+        tensors = [t for t in inputs.values() if isinstance(t, torch.Tensor)]
+        return Work(bytes=tensor_bytes(*tensors, *outputs, *self.parameters()), flops=0)

@@ -1,0 +1,1 @@
+"""Manifests and model configs: data only."""

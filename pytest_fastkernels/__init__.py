@@ -1,0 +1,1 @@
+"""The pytest plugin: hooks, options and reports over the fastkernels library."""

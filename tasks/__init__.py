@@ -1,0 +1,1 @@
+"""Task tree: baseline operators and the slot for candidates."""

@@ -1,0 +1,1 @@
+"""Single-kernel operators."""

@@ -1,0 +1,1 @@
+"""Baseline operators at four levels; higher levels compose lower ones by relative imports."""
