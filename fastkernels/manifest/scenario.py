@@ -1,4 +1,4 @@
-"""One scenario: an operator, its init arguments and the inputs of one call, as a model of a given TP degree makes it."""
+"""One scenario: an operator, its init arguments and the inputs of one call, as a model at one TP degree makes it."""
 
 import hashlib
 import json
@@ -92,7 +92,8 @@ class Scenario:
         """Equal for scenarios that are the same computation: those are graded once and reported for all."""
         inputs = [[i.name, i.values, [resolve_dim(d, self.tokens) for d in i.shape], i.dtype, self.resolved_args(i)]
                   for i in self.inputs]
-        text = json.dumps([self.level, self.module, self.class_name, self.phase, dict(self.init), inputs], sort_keys=True)
+        whole = [self.level, self.module, self.class_name, self.phase, dict(self.init), inputs]
+        text = json.dumps(whole, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def resolved_args(self, spec: InputSpec) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""Device time of eager calls: CUPTI through torch.profiler, the L2 cache flushed before every call."""
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+import triton
+
+FLUSH_BYTES = 120 * 2**20
+"""Written before each call: twice the H200's L2."""
+WARMUP_CALLS = 4
+
+
+@dataclass(frozen=True)
+class DeviceTime:
+    """Microseconds of the kernels of one call."""
+
+    mean_us: float
+    median_us: float
+    p10_us: float
+    p90_us: float
+    kernels: int
+    """Kernels that one call launches."""
+
+
+def device_time(call: Callable[[], object], repeats: int = 50) -> DeviceTime:
+    """Device time of one call, summed over its kernels, each call on a flushed L2."""
+    return device_times([call], repeats)[0]
+
+
+def device_times(calls: Sequence[Callable[[], object]], repeats: int = 50) -> list[DeviceTime]:
+    """The same for several calls, interleaved round by round in one profiler session, so that drift hits all alike."""
+    flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device="cuda")
+    for call in calls:
+        for _ in range(WARMUP_CALLS):
+            call()
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True) as record:
+        for _ in range(repeats):
+            for call in calls:
+                flush.zero_()
+                call()
+        torch.cuda.synchronize()
+    groups = split_at_flush(record.events())
+    if len(groups) != repeats * len(calls):
+        raise RuntimeError(f"{len(groups)} flushes recorded, {repeats * len(calls)} made")
+    return [summary(groups[index :: len(calls)]) for index in range(len(calls))]
+
+
+def split_at_flush(events: Any) -> list[list[float]]:
+    """Durations in us of the kernels between one flush and the next."""
+    on_device = sorted(
+        (event for event in events if event.device_type == torch.autograd.DeviceType.CUDA),
+        key=lambda event: event.time_range.start,
+    )
+    groups: list[list[float]] = []
+    for event in on_device:
+        if "memset" in event.name.lower():
+            groups.append([])
+        elif groups:
+            groups[-1].append(event.device_time)
+    return groups
+
+
+def summary(groups: list[list[float]]) -> DeviceTime:
+    """Statistics over the calls of one function."""
+    totals = sorted(sum(kernels) for kernels in groups)
+    tenth = len(totals) // 10
+    return DeviceTime(
+        statistics.fmean(totals), statistics.median(totals), totals[tenth], totals[-1 - tenth], len(groups[0])
+    )
+
+
+def conditions() -> dict[str, str]:
+    """What a published figure must carry: machine, versions, date, command."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "driver": subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip(),
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": " ".join(["PYTHONPATH=. python3", *sys.argv]),
+        "method": f"CUPTI, eager calls, {FLUSH_BYTES} bytes written before each call",
+    }

@@ -1,0 +1,201 @@
+"""What must hold between the values of a manifest: known names, possible shapes, arguments, unique addresses."""
+
+import re
+from collections.abc import Iterator, Mapping
+from math import prod
+from typing import Any
+
+from fastkernels.errors import did_you_mean, one_of
+from fastkernels.manifest.generators import GENERATORS, TENSOR_DTYPES
+from fastkernels.manifest.scenario import Dim, resolve_dim
+from fastkernels.manifest.schema import SCHEMA_VERSION, EntryRow, InputRow, ManifestFile, OperatorRow, Problem
+
+PHASES = ("decode", "prefill")
+LEVELS = (1, 2, 3, 4)
+SIZE_FORMS = "a number of at least 1 or an expression such as tokens, 4*tokens, tokens+1"
+
+_USE = re.compile(r"^(?P<model>.+)-tp(?P<tp>\d+)$")
+_MODEL_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
+_VARIANT = re.compile(r"^[a-z0-9_]*$")
+_SIZE_KEY = re.compile(r"^num_|_size$|_dim$|_embeddings$|^top_k$")
+_NUMBER_TEXT = re.compile(r"^[+-]?\d+(\.\d*)?[eE][+-]?\d+$")
+
+
+def problems(file: ManifestFile) -> Iterator[Problem]:
+    """Yield everything that is wrong with a file whose keys and types are right."""
+    if file.schema_version != SCHEMA_VERSION:
+        yield "schema_version", f"{file.schema_version} is not {SCHEMA_VERSION}, the version that is read here"
+    yield from _model_problems(file)
+    addresses: dict[str, str] = {}
+    for name, operator in file.operators.items():
+        yield from _operator_problems(f"operators.{name}", name, operator)
+        for index, entry in enumerate(operator.scenarios):
+            path = f"operators.{name}.scenarios[{index}]"
+            yield from _entry_problems(path, entry, file)
+            yield from _duplicates(path, name, entry, addresses)
+
+
+def split_use(use: str) -> tuple[str, int] | None:
+    """Return (`llama31-8b`, 2) for `llama31-8b-tp2`, None for anything else."""
+    match = _USE.match(use)
+    return (match["model"], int(match["tp"])) if match else None
+
+
+def _model_problems(file: ManifestFile) -> Iterator[Problem]:
+    for name, model in file.models.items():
+        if not _MODEL_NAME.match(name):
+            yield f"models.{name}", "a short name has lower-case letters, digits, '-' and '_' only"
+        for index, tp in enumerate(model.tp):
+            if tp < 1 or tp in model.tp[:index]:
+                yield f"models.{name}.tp[{index}]", f"{tp} is " + ("under 1" if tp < 1 else "given twice")
+
+
+def _operator_problems(path: str, name: str, operator: OperatorRow) -> Iterator[Problem]:
+    if not name.isidentifier():
+        yield path, f"{name!r} is not a Python identifier"
+    if operator.level not in LEVELS:
+        yield f"{path}.level", one_of(operator.level, LEVELS)
+    for key, text in (("module", operator.module or name), ("class", operator.class_name)):
+        if not text.isidentifier():
+            yield f"{path}.{key}", f"{text!r} is not a Python identifier"
+
+
+def _entry_problems(path: str, entry: EntryRow, file: ManifestFile) -> Iterator[Problem]:
+    for index, use in enumerate(entry.uses):
+        yield from _use_problems(f"{path}.uses[{index}]", use, file)
+    bad_tokens = [(index, count) for index, count in enumerate(entry.tokens) if count < 1]
+    for index, count in bad_tokens:
+        yield f"{path}.tokens[{index}]", f"{count} is not a token count of at least 1"
+    if entry.phase and entry.phase not in PHASES:
+        yield f"{path}.phase", one_of(entry.phase, PHASES)
+    if not _VARIANT.match(entry.variant):
+        yield f"{path}.variant", f"{entry.variant!r} is not lower-case letters, digits and '_' only"
+    yield from _init_problems(f"{path}.init", entry.init)
+    counts = [count for count in entry.tokens if count >= 1]
+    for index, (name, spec) in enumerate(entry.inputs.items()):
+        earlier = dict(list(entry.inputs.items())[:index])
+        yield from _input_problems(f"{path}.inputs.{name}", spec, counts, earlier)
+
+
+def _use_problems(path: str, use: str, file: ManifestFile) -> Iterator[Problem]:
+    parts = split_use(use)
+    if parts is None:
+        yield path, f"{use!r} is not of the form MODEL-tpN, such as llama31-8b-tp2"
+        return
+    name, tp = parts
+    model = file.models.get(name)
+    if model is None:
+        yield path, f"unknown model {one_of(name, file.models)}"
+    elif tp not in model.tp:
+        yield path, f"TP {one_of(tp, model.tp)} of {name}"
+
+
+def _init_problems(path: str, init: Mapping[str, Any]) -> Iterator[Problem]:
+    for key, value in init.items():
+        if key == "dtype" and value not in TENSOR_DTYPES:
+            yield f"{path}.dtype", one_of(value, TENSOR_DTYPES)
+        elif isinstance(value, str) and _NUMBER_TEXT.match(value):
+            number = f"{float(value):.1e}"
+            yield f"{path}.{key}", f"{value!r} is text in YAML 1.1; a number needs a point and a sign: {number}"
+        elif isinstance(value, int) and not isinstance(value, bool) and value < 1 and _SIZE_KEY.search(key):
+            yield f"{path}.{key}", f"{value} is not a size of at least 1"
+
+
+def _input_problems(
+    path: str, spec: InputRow, counts: list[int], earlier: Mapping[str, InputRow]
+) -> Iterator[Problem]:
+    generator = GENERATORS.get(spec.values)
+    if generator is None:
+        yield f"{path}.values", one_of(spec.values, GENERATORS)
+        return
+    yield from _argument_problems(f"{path}.args", spec)
+    if not generator.tensor:
+        for key in ("shape", "dtype"):
+            if getattr(spec, key):
+                yield f"{path}.{key}", f"{spec.values} makes no tensor and has none"
+        return
+    if spec.dtype not in generator.dtypes:
+        yield f"{path}.dtype", f"{one_of(spec.dtype, generator.dtypes)}" if spec.dtype else "missing"
+    if not spec.shape:
+        yield f"{path}.shape", "missing"
+    sizes_right = True
+    for index, dim in enumerate(spec.shape):
+        problem = _size_problem(dim, counts)
+        if problem:
+            sizes_right = False
+            yield f"{path}.shape[{index}]", problem
+    if sizes_right and spec.shape:
+        yield from _fit_problems(path, spec, counts, earlier)
+
+
+def _argument_problems(path: str, spec: InputRow) -> Iterator[Problem]:
+    generator = GENERATORS[spec.values]
+    for name in generator.required:
+        if name not in spec.args:
+            yield f"{path}.{name}", f"missing; {spec.values} needs it"
+    for name, value in spec.args.items():
+        if name not in generator.arguments:
+            known = ", ".join(generator.arguments)
+            nearest = did_you_mean(name, generator.arguments)
+            yield f"{path}.{name}", f"unknown argument; {spec.values} takes {known}{nearest}"
+        elif name == "std" and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+            yield f"{path}.std", f"{value!r} is not a number over 0"
+        elif name in generator.sizes and (problem := _size_problem(value, [1])):
+            yield f"{path}.{name}", problem
+
+
+def _size_problem(dim: object, counts: list[int]) -> str:
+    if isinstance(dim, bool) or not isinstance(dim, int | str):
+        return f"{dim!r} is not {SIZE_FORMS}"
+    try:
+        smallest = min((resolve_dim(dim, count) for count in counts or [1]), default=1)
+    except ValueError:
+        return f"{dim!r} is not {SIZE_FORMS}{did_you_mean(dim, ['tokens'])}"
+    return "" if smallest >= 1 else f"{dim!r} is not {SIZE_FORMS}"
+
+
+def _fit_problems(path: str, spec: InputRow, counts: list[int], earlier: Mapping[str, InputRow]) -> Iterator[Problem]:
+    """Yield what the generator cannot do with this shape; sizes in `args` that are wrong themselves are left out."""
+    if spec.values == "same_as":
+        yield from _same_as_problems(path, spec, earlier)
+    elif spec.values == "cu_seqlens" and isinstance(spec.args.get("sequences"), int):
+        sequences = spec.args["sequences"]
+        if spec.shape != [sequences + 1]:
+            yield f"{path}.shape", f"{spec.shape} is not [{sequences + 1}], the boundaries of {sequences} sequences"
+    elif spec.values in ("slot_mapping", "block_table"):
+        key = GENERATORS[spec.values].sizes[0]
+        there: Dim = spec.args.get(key, 0)
+        if _size_problem(there, [1]):
+            return
+        for count in counts:
+            needed = prod(resolve_dim(dim, count) for dim in spec.shape)
+            if resolve_dim(there, count) < needed:
+                yield f"{path}.args.{key}", f"{there!r} is under the {needed} distinct values of {count} tokens"
+                return
+
+
+def _same_as_problems(path: str, spec: InputRow, earlier: Mapping[str, InputRow]) -> Iterator[Problem]:
+    name = spec.args.get("of")
+    if name is None:
+        return
+    other = earlier.get(name) if isinstance(name, str) else None
+    if other is None:
+        listed = ", ".join(earlier) or "none"
+        yield f"{path}.args.of", f"{name!r} is no earlier input; those are {listed}{did_you_mean(name, earlier)}"
+    elif (other.shape, other.dtype) != (spec.shape, spec.dtype):
+        yield path, f"shape and dtype differ from those of {name}: {other.shape} {other.dtype}"
+
+
+def _duplicates(path: str, name: str, entry: EntryRow, addresses: dict[str, str]) -> Iterator[Problem]:
+    for use in entry.uses:
+        for count in entry.tokens:
+            address = f"{name}[{use}-s{count}{'-' + entry.variant if entry.variant else ''}]"
+            first = addresses.setdefault(address, path)
+            if first != path:
+                yield path, f"{address} is in {first} already"
+                return
+    if len(set(entry.uses)) < len(entry.uses) or len(set(entry.tokens)) < len(entry.tokens):
+        key = "uses" if len(set(entry.uses)) < len(entry.uses) else "tokens"
+        values = getattr(entry, key)
+        twice = next(value for index, value in enumerate(values) if value in values[:index])
+        yield f"{path}.{key}", f"{twice!r} is given twice"

@@ -1,0 +1,36 @@
+"""The text of one failed scenario: finding, worst element, evidence and the command that grades it again."""
+
+from fastkernels.results import Correctness, ScenarioResult
+
+EVIDENCE_LINES = 20
+"""Last lines of a traceback or of a worker's output that are shown; the results file holds all of it."""
+
+
+def failure_text(result: ScenarioResult) -> str:
+    """Return the lines for pytest's failure section; the first says what is wrong."""
+    lines = [f"{result.verdict}: {result.message}" if result.message else str(result.verdict)]
+    if result.shared_with:
+        lines.append(f"graded as {result.shared_with}, which has the same shapes")
+    else:
+        lines += _worst(result.correctness) if result.correctness else []
+        lines += [f"candidate: {result.candidate_path}"] if result.candidate_path else []
+        lines += _evidence(result.evidence)
+    return "\n".join([*lines, f"reproduce: {result.reproduce}"])
+
+
+def _worst(correctness: Correctness) -> list[str]:
+    worst = correctness.worst
+    if worst is None:
+        return []
+    index = ", ".join(str(i) for i in worst.index)
+    return [f"worst element: {worst.tensor}[{index}] is {worst.got:.6g}, expected {worst.expected:.6g} "
+            f"(error ratio {correctness.max_error_ratio:.3g}, atol {correctness.atol:g}, rtol {correctness.rtol:g}, "
+            f"draw {correctness.draw or 'unnamed'})"]
+
+
+def _evidence(text: str) -> list[str]:
+    lines = text.rstrip().splitlines()
+    if not lines:
+        return []
+    cut = [f"... {len(lines) - EVIDENCE_LINES} more lines in the results file"] if len(lines) > EVIDENCE_LINES else []
+    return ["evidence:", *(f"    {line}" for line in [*cut, *lines[-EVIDENCE_LINES:]])]

@@ -1,0 +1,74 @@
+"""pytest's view of scenarios: one collector per operator, one item per scenario, no test file."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastkernels.results import ScenarioResult
+
+if TYPE_CHECKING:
+    from fastkernels.manifest import Scenario
+    from pytest_fastkernels.session import FkSession
+
+RESULTS = pytest.StashKey[list[ScenarioResult]]()
+"""Results that an item has produced, on the item's stash."""
+
+
+class OperatorNode(pytest.Collector):
+    """The selected scenarios of one operator."""
+
+    fk: "FkSession"
+    scenarios: "list[Scenario]"
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Yield one item per scenario; its node id is the scenario's address."""
+        for scenario in self.scenarios:
+            item = ScenarioItem.from_parent(self, name=scenario.id, nodeid=scenario.id)
+            item.fk, item.scenario = self.fk, scenario
+            item.add_marker(pytest.mark.fastkernels(op=scenario.op, level=scenario.level, model=scenario.model,
+                                                    tp=scenario.tp, tokens=scenario.tokens, phase=scenario.phase))
+            yield item
+
+
+class ScenarioItem(pytest.Item):
+    """Grades one scenario."""
+
+    fk: "FkSession"
+    scenario: "Scenario"
+
+    def runtest(self) -> None:
+        """Grade the scenario; fails with the finding unless it passed."""
+        check(self.fk.grade(self, self.scenario))
+
+    def reportinfo(self) -> tuple[str, None, str]:
+        """The manifest stands for a test file."""
+        return str(self.fk.plan.manifest), None, self.name
+
+
+def check(result: ScenarioResult) -> None:
+    """Fail the running test unless the scenario passed; the message holds the finding and how to reproduce it."""
+    __tracebackhide__ = True
+    if not result.verdict.ok:
+        from pytest_fastkernels.failure import failure_text
+
+        pytest.fail(failure_text(result), pytrace=False)
+
+
+def collect_scenarios(session: pytest.Session, fk: "FkSession", scenarios: "Iterable[Scenario]") -> list[pytest.Item]:
+    """Build the items under `session`, firing the hooks that pytest fires for collectors of its own."""
+    by_op: dict[str, list[Scenario]] = {}
+    for scenario in scenarios:
+        by_op.setdefault(scenario.op, []).append(scenario)
+    items: list[pytest.Item] = []
+    for op, group in by_op.items():
+        node = OperatorNode.from_parent(session, name=op, nodeid=op)
+        node.fk, node.scenarios = fk, group
+        node.ihook.pytest_collectstart(collector=node)
+        report: pytest.CollectReport = node.ihook.pytest_make_collect_report(collector=node)
+        node.ihook.pytest_collectreport(report=report)
+        for item in report.result:
+            assert isinstance(item, pytest.Item)
+            node.ihook.pytest_itemcollected(item=item)
+            items.append(item)
+    return items

@@ -1,0 +1,260 @@
+"""Every `--fk-*` option, ini key and marker of the plugin, and `Settings`, the frozen form that a run reads them in."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastkernels.errors import did_you_mean, one_of
+
+PREFIX = "--fk-"
+GROUP = "fastkernels"
+DEVICES = ("auto", "cpu", "cuda")
+BASELINES = ("auto", "native")
+LATER_BASELINES = {"production": "auto", "vllm": "auto"}
+"""Words that a user may try, and what to give in this version."""
+
+
+def whole(text: str, least: int = 0) -> int:
+    """Read a whole number that is at least `least`; ValueError says what was found and what is allowed."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+    if number < least:
+        raise ValueError(f"{number} is under {least}, the least allowed")
+    return number
+
+
+def positive(text: str) -> float:
+    """Read a number over 0; ValueError says what was found and what is allowed."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{text} is not a finite number over 0")
+    return number
+
+
+def word(text: str, allowed: Sequence[str]) -> str:
+    """Read one of the allowed words; ValueError names them and the nearest."""
+    if text not in allowed:
+        raise ValueError(one_of(text, allowed))
+    return text
+
+
+def baseline(text: str) -> str:
+    """Read the baseline's provider."""
+    if text in LATER_BASELINES:
+        raise ValueError(f"{text!r} is not available in this version; the choices are {', '.join(BASELINES)} "
+                         f"({LATER_BASELINES[text]!r} is the production path of the device)")
+    return word(text, BASELINES)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One `--fk-*` option; `default` is the only place where its default is written."""
+
+    name: str
+    """Field of `Settings`; the option is `--fk-` and this name with dashes, the ini key `fk_` and this name."""
+    help: str
+    """What it does, with its unit; the default is appended."""
+    metavar: str | None = None
+    """Stands for the value in the help; None for a flag."""
+    parse: Callable[[str], Any] = str
+    """Turns one value into its type, or raises ValueError."""
+    default: Any = None
+    """Value where neither the command line nor the ini file has one."""
+    many: bool = False
+    """Takes several values: commas, repetition or both."""
+    selects: bool = False
+    """Giving it selects scenarios, so that a run without a path grades just those."""
+    ini: bool = False
+    """May also be set in the ini file."""
+    needs_timing: bool = False
+    """Has no effect with --fk-no-timing."""
+
+    @property
+    def flag(self) -> str:
+        """The option as typed: `--fk-num-runs`."""
+        return PREFIX + self.name.replace("_", "-")
+
+    @property
+    def dest(self) -> str:
+        """Name in `config.option` and in the ini file: `fk_num_runs`."""
+        return f"fk_{self.name}"
+
+    @property
+    def full_help(self) -> str:
+        """The help text with what applies of: several values, default, ini key."""
+        notes = ["several: commas or repetition"] if self.many else []
+        if self.default not in (None, False, ()):
+            notes.append(f"default {self.default}")
+        if self.ini:
+            notes.append(f"ini key {self.dest}")
+        return self.help + (f" ({'; '.join(notes)})" if notes else "")
+
+
+OPTIONS = (
+    Option("target", "Grade these operators, such as rms_norm.", "OP", many=True, selects=True),
+    Option("level", "Grade operators of these levels: 1 kernel, 2 block, 3 decoder layer, 4 model.", "N", whole,
+           many=True, selects=True),
+    Option("model", "Grade the shapes of these models: prefixes of short names (llama31-8b) or Hugging Face ids.",
+           "NAME", many=True, selects=True),
+    Option("tp", "Grade the per-rank shapes of these tensor parallel degrees.", "N", whole, many=True, selects=True),
+    Option("seqlen", "Grade these token counts: batch size in decode, prompt length in prefill. Also asks for "
+           "scenarios that a CPU run leaves out.", "TOKENS", whole, many=True, selects=True),
+    Option("category", "Grade scenarios of these manifest categories, such as llm.", "NAME", many=True, selects=True),
+    Option("candidates", "Directory of candidates, laid out as tasks/candidate: L1/rms_norm.py. Without it, the "
+           "candidates in the installed tasks/candidate.", "DIR", Path, selects=True, ini=True),
+    Option("self_test", "Grade the baseline itself against the oracle, whatever candidates there are.", selects=True),
+    Option("manifest", "Manifest to read the scenarios from. Without it, the installed manifests/llm.yaml.", "FILE",
+           Path, ini=True),
+    Option("device", "Device to grade on: auto (CUDA where there is a device), cpu or cuda.", "DEVICE",
+           partial(word, allowed=DEVICES), "auto", ini=True),
+    Option("baseline", "What the baseline runs: auto (the production path of the device) or native (plain PyTorch).",
+           "PATH", baseline, "auto", ini=True),
+    Option("num_warmup", "Warm-up calls of each side before timing.", "N", whole, 10, ini=True, needs_timing=True),
+    Option("num_runs", "Most timed calls of each side; timing stops early when the interval is tight.", "N",
+           partial(whole, least=1), 100, ini=True, needs_timing=True),
+    Option("max_time", "Most seconds that timing one scenario may take.", "SECONDS", positive, 1.0, ini=True,
+           needs_timing=True),
+    Option("min_speedup", "Fail a correct candidate whose speedup is under this ratio, such as 1.0.", "RATIO", positive,
+           ini=True, needs_timing=True),
+    Option("no_timing", "Check correctness only."),
+    Option("timeout", "Seconds that one call into the candidate's process may take before it counts as hung.",
+           "SECONDS", positive, 60.0, ini=True),
+    Option("seed", "Seed of weights and inputs. Without it, a fresh one each run, printed at the end.", "N", whole),
+    Option("output_json", "File for the results; the log of finished scenarios lies beside it (.jsonl).", "FILE", Path,
+           "bench/results/kernels.json", ini=True),
+    Option("resume", "Keep the scenarios that the log beside --fk-output-json holds and grade the rest."),
+    Option("list", "List operators with level, class, scenarios and candidate, and exit; takes the filters above."),
+    Option("map", "List each model's operators and exit; takes the filters above."),
+)
+BY_NAME = {option.name: option for option in OPTIONS}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of one run."""
+
+    target: tuple[str, ...]
+    """Operators asked for; empty means all."""
+    level: tuple[int, ...]
+    """Levels asked for; empty means all."""
+    model: tuple[str, ...]
+    """Model prefixes asked for; empty means all."""
+    tp: tuple[int, ...]
+    """Tensor parallel degrees asked for; empty means all."""
+    seqlen: tuple[int, ...]
+    """Token counts asked for; empty means all that suit the device."""
+    category: tuple[str, ...]
+    """Categories asked for; empty means all."""
+    candidates: Path | None
+    """Candidate directory, absolute; None for the installed one."""
+    self_test: bool
+    """Grade the baseline itself."""
+    manifest: Path | None
+    """Manifest file, absolute; None for the installed one."""
+    device: str
+    """`auto`, `cpu` or `cuda`."""
+    baseline: str
+    """`auto` or `native`."""
+    num_warmup: int
+    """Warm-up calls of each side."""
+    num_runs: int
+    """Most timed calls of each side."""
+    max_time: float
+    """Seconds of timing per scenario."""
+    min_speedup: float | None
+    """Least speedup that passes."""
+    no_timing: bool
+    """Check correctness only."""
+    timeout: float
+    """Seconds before a call counts as hung."""
+    seed: int | None
+    """Seed given by the user."""
+    output_json: Path
+    """Results file, absolute."""
+    resume: bool
+    """Keep what the log holds."""
+    list: bool
+    """List operators and exit."""
+    map: bool
+    """List each model's operators and exit."""
+    given: tuple[str, ...]
+    """Options that stand on the command line, as typed."""
+
+    @property
+    def selects(self) -> bool:
+        """True where the command line selects scenarios."""
+        return any(option.selects and option.flag in self.given for option in OPTIONS)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register every option and ini key."""
+    group = parser.getgroup(GROUP, "grading kernels on the shapes of real models (fastkernels)")
+    for option in OPTIONS:
+        text = option.full_help.replace("%", "%%")
+        if option.metavar is None:
+            group.addoption(option.flag, dest=option.dest, action="store_true", default=False, help=text)
+        else:
+            group.addoption(option.flag, dest=option.dest, action="append" if option.many else "store",
+                            default=None, metavar=option.metavar, help=text)
+        if option.ini:
+            parser.addini(option.dest, f"Default of {option.flag}.", type="string", default="")
+
+
+def check_names(args: Sequence[str]) -> None:
+    """Raise UsageError with the nearest match for an unknown `--fk-...` word on the command line."""
+    flags = [option.flag for option in OPTIONS]
+    for arg in args:
+        if arg == "--":
+            return
+        name = arg.split("=", 1)[0]
+        if name.startswith(PREFIX) and name not in flags:
+            raise pytest.UsageError(f"{name} is no option{did_you_mean(name, flags)} (pytest --help lists all of them)")
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Parse the options of this run; UsageError for a bad value or for options that exclude each other."""
+    values = {option.name: _value(config, option) for option in OPTIONS}
+    given = tuple(option.flag for option in OPTIONS if config.getoption(option.dest) not in (None, False))
+    if values["no_timing"]:
+        for option in OPTIONS:
+            if option.needs_timing and option.flag in given:
+                raise pytest.UsageError(f"{option.flag} has no effect with --fk-no-timing; leave one of them out")
+    return Settings(**values, given=given)
+
+
+def _value(config: pytest.Config, option: Option) -> Any:
+    found: Any = config.getoption(option.dest)
+    if option.metavar is None:
+        return bool(found)
+    if option.many:
+        texts = [text.strip() for value in found or () for text in value.split(",")]
+        return tuple(dict.fromkeys(_parse(option, text, option.flag) for text in texts))
+    if found is not None:
+        return _absolute(_parse(option, found, option.flag), config.invocation_params.dir)
+    if option.ini and (written := str(config.getini(option.dest)).strip()):
+        folder = config.inipath.parent if config.inipath else config.rootpath
+        return _absolute(_parse(option, written, f"ini key {option.dest}"), folder)
+    default = option.parse(str(option.default)) if option.parse is Path and option.default else option.default
+    return _absolute(default, config.invocation_params.dir)
+
+
+def _parse(option: Option, text: str, where: str) -> Any:
+    if not text:
+        raise pytest.UsageError(f"{where}: a value is empty; expected {option.metavar}")
+    try:
+        return option.parse(text)
+    except ValueError as error:
+        raise pytest.UsageError(f"{where}: {error}") from None
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    return folder / value.expanduser() if isinstance(value, Path) else value

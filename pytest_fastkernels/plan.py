@@ -1,0 +1,115 @@
+"""What one run grades: the manifest's scenarios, the options' filters and the candidates' reach, brought together."""
+
+import difflib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fastkernels.errors import FastKernelsError
+from fastkernels.manifest import Manifest, Scenario, Selection, load_manifest
+from fastkernels.registry import Candidates, ImportGraph, baseline_root, subsumed
+from fastkernels.results import LeftOut, Subsumed
+from pytest_fastkernels.options import Settings
+
+LeftOutRule = Callable[[Scenario], LeftOut | None]
+"""Says why a scenario is not graded on this machine, or None."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The scenarios of one run, before pytest's own filters such as -k."""
+
+    manifest: Path
+    """The manifest that was read."""
+    scenarios: tuple[Scenario, ...]
+    """Every selected scenario, those left out among them."""
+    left_out: Mapping[str, str]
+    """Reason by address for selected scenarios that this machine does not grade."""
+    candidates_directory: Path | None
+    """Where the candidates lie; None where there is no directory."""
+    candidates: tuple[str, ...]
+    """Candidate modules, such as `L1.rms_norm`."""
+    subsumed: tuple[Subsumed, ...]
+    """Candidates that no selected scenario reaches."""
+    self_test: bool
+    """True where the baseline itself is graded."""
+
+    @property
+    def graded(self) -> tuple[Scenario, ...]:
+        """The scenarios that will be graded."""
+        return tuple(scenario for scenario in self.scenarios if scenario.id not in self.left_out)
+
+
+def selection_of(settings: Settings) -> Selection:
+    """The filters of these settings."""
+    return Selection(targets=settings.target, levels=settings.level, models=settings.model, tps=settings.tp,
+                     seqlens=settings.seqlen, categories=settings.category)
+
+
+def make_plan(settings: Settings, addresses: Collection[str], left_out: LeftOutRule) -> Plan:
+    """Bring manifest, filters, addresses and candidates together; UsageError where nothing is left to grade."""
+    try:
+        manifest = load_manifest(settings.manifest)
+        scenarios = manifest.scenarios(selection_of(settings))
+        candidates = Candidates.load(settings.candidates)
+        graph = ImportGraph.of(baseline_root(), candidates)
+    except FastKernelsError as error:
+        raise pytest.UsageError(str(error)) from error
+    if addresses:
+        scenarios = _addressed(scenarios, addresses)
+    modules = tuple(candidates.files)
+    if settings.candidates is not None and not modules and not settings.self_test:
+        raise pytest.UsageError(f"{settings.candidates} holds no candidate; expected files such as L1/rms_norm.py, "
+                                "or --fk-self-test to grade the baseline itself")
+    self_test = settings.self_test or not modules
+    if not self_test:
+        scenarios = _affected(scenarios, settings, modules, graph, candidates.directory)
+    graded_modules = {scenario.relative_module for scenario in scenarios}
+    plan = Plan(
+        manifest=manifest.path, scenarios=tuple(scenarios),
+        left_out=_left_out(scenarios, settings, addresses, left_out),
+        candidates_directory=candidates.directory, candidates=modules,
+        subsumed=() if self_test else tuple(subsumed(graph, candidates, graded_modules)), self_test=self_test)
+    if not plan.graded:
+        reason = next(iter(plan.left_out.values()))
+        raise pytest.UsageError(f"all {len(scenarios)} selected scenarios are left out, the first because: {reason}")
+    return plan
+
+
+def operators_with_candidates(manifest: Manifest, candidates: Candidates) -> dict[str, bool]:
+    """Say for each operator whether its own module has a candidate."""
+    return {name: f"L{entry.level}.{entry.module}" in candidates.files for name, entry in manifest.operators.items()}
+
+
+def _addressed(scenarios: list[Scenario], addresses: Collection[str]) -> list[Scenario]:
+    known = {scenario.id: scenario for scenario in scenarios}
+    for address in addresses:
+        if address not in known:
+            close = difflib.get_close_matches(address, known, n=3)
+            nearest = f"; nearest: {', '.join(close)}" if close else ""
+            raise pytest.UsageError(f"{address}: no such scenario is selected{nearest}")
+    return [known[address] for address in dict.fromkeys(addresses)]
+
+
+def _affected(scenarios: list[Scenario], settings: Settings, modules: tuple[str, ...], graph: ImportGraph,
+              directory: Path | None) -> list[Scenario]:
+    reached = {module: bool(graph.reaches(module)) for module in {s.relative_module for s in scenarios}}
+    affected = [scenario for scenario in scenarios if reached[scenario.relative_module]]
+    with_candidate = sorted({scenario.op for scenario in affected})
+    lacking = [name for name in settings.target if name not in with_candidate]
+    if affected and not lacking:
+        return affected
+    close = difflib.get_close_matches(lacking[0], with_candidate, n=1) if lacking else []
+    nearest = f". Did you mean {close[0]!r}?" if close else ""
+    what = f"--fk-target: {lacking[0]} has" if lacking else "the selected operators have"
+    raise pytest.UsageError(f"{what} no candidate in {directory}, which holds {', '.join(modules)}{nearest} "
+                            "(--fk-self-test grades the baseline itself)")
+
+
+def _left_out(scenarios: list[Scenario], settings: Settings, addresses: Collection[str],
+              rule: LeftOutRule) -> dict[str, str]:
+    asked_for = [s for s in scenarios if s.tokens not in settings.seqlen and s.id not in addresses]
+    found = [rule(scenario) for scenario in asked_for]
+    return {left.id: left.reason for left in found if left}

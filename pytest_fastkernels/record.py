@@ -1,0 +1,74 @@
+"""What a run has found so far, gathered where the results are reported: in the only process or in xdist's controller."""
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fastkernels.results import LeftOut, ScenarioResult, Verdict, to_dict
+
+if TYPE_CHECKING:
+    from fastkernels.manifest import Scenario
+
+NOT_REACHED = "not reached: the run ended before it"
+
+
+def to_wire(results: Iterable[ScenarioResult]) -> list[dict[str, Any]]:
+    """Plain lists, dicts, strings and numbers, which is what xdist carries from a worker to the controller."""
+    data: list[dict[str, Any]] = json.loads(json.dumps([to_dict(result) for result in results]))
+    return data
+
+
+@dataclass
+class RunRecord:
+    """Results in the order in which they came, and what was expected."""
+
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    """UTC time, ISO 8601."""
+    clock: float = field(default_factory=time.monotonic)
+    """Monotonic seconds at the start."""
+    expected: dict[str, "Scenario"] = field(default_factory=dict)
+    """Scenarios that are pytest items, by node id, after pytest's own filters."""
+    results: list[ScenarioResult] = field(default_factory=list)
+    """Everything graded."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    """Machine and versions, as the grading process described them."""
+
+    def expect(self, node_ids: Iterable[str], scenarios: Mapping[str, "Scenario"]) -> None:
+        """Note which of these node ids are scenarios."""
+        for node_id in node_ids:
+            address = node_id.split("@", 1)[0]  # xdist's loadgroup appends @group
+            if address in scenarios:
+                self.expected[node_id] = scenarios[address]
+
+    def add(self, results: Iterable[ScenarioResult]) -> None:
+        """Keep what one test found."""
+        self.results.extend(results)
+
+    @property
+    def graded(self) -> set[str]:
+        """Addresses that have a result."""
+        return {result.id for result in self.results}
+
+    def lost(self, scenario: "Scenario", why: str, **more: Any) -> ScenarioResult:
+        """Make and keep the result of a scenario whose grading itself broke, so that none is missing."""
+        result = ScenarioResult(
+            id=scenario.id, op=scenario.op, level=scenario.level, model=scenario.model, model_id=scenario.model_id,
+            tp=scenario.tp, tokens=scenario.tokens, phase=scenario.phase, variant=scenario.variant,
+            category=scenario.category, shape_key=scenario.shape_key, verdict=Verdict.NO_RESULT,
+            message=f"the grader broke: {why.strip().splitlines()[-1] if why.strip() else 'no message'}",
+            evidence=why, **more)
+        self.results.append(result)
+        return result
+
+    def not_reached(self) -> list[LeftOut]:
+        """Expected scenarios without a result."""
+        graded = self.graded
+        return [LeftOut(s.id, NOT_REACHED) for s in self.expected.values() if s.id not in graded]
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.clock

@@ -1,0 +1,165 @@
+"""What a run prints: header, a line for each group as it ends, then the table and what else must be known."""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastkernels.results import LeftOut, ScenarioResult, Verdict
+from pytest_fastkernels.progress import Progress
+from pytest_fastkernels.table import make_table, seconds
+
+if TYPE_CHECKING:
+    from pytest_fastkernels.session import FkSession
+
+NAMED = 3
+"""Scenarios that are named for each reason to be left out; the results file names all."""
+
+
+def counted(results: Iterable[ScenarioResult]) -> str:
+    """Write `26 passed, 2 wrong_values`."""
+    counts: dict[str, int] = {}
+    for result in results:
+        counts[str(result.verdict)] = counts.get(str(result.verdict), 0) + 1
+    return ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items(), key=lambda c: c[0] != "passed"))
+
+
+def plural(count: int, noun: str) -> str:
+    """Write `1 scenario`, `2 scenarios`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+class Group:
+    """The scenarios of one operator and model."""
+
+    def __init__(self) -> None:
+        self.waiting: set[str] = set()
+        self.results: list[ScenarioResult] = []
+        self.wall_s = 0.0
+
+
+class Report:
+    """The terminal side of one run; silent where pytest has no terminal reporter."""
+
+    def __init__(self, fk: "FkSession") -> None:
+        self.fk = fk
+        self.reporter: pytest.TerminalReporter | None = fk.config.pluginmanager.get_plugin("terminalreporter")
+        self.verbosity = fk.config.get_verbosity()
+        self.groups: dict[tuple[str, str], Group] = {}
+        self.running: dict[str, float] = {}
+        self.progress: Progress | None = None
+
+    @property
+    def by_group(self) -> bool:
+        """True where group lines stand in for pytest's letters."""
+        return self.reporter is not None and self.verbosity == 0
+
+    def header(self) -> str:
+        """One line on what will be graded."""
+        plan = self.fk.plan
+        graded = plan.graded
+        what = "self-test of the baseline" if plan.self_test else (
+            f"candidates {', '.join(plan.candidates)} in {plan.candidates_directory}")
+        return (f"fastkernels: {plural(len(graded), 'scenario')} of {plural(len({s.op for s in graded}), 'operator')} and "
+                f"{plural(len({s.model for s in graded}), 'model')} on {self.fk.device}; {what}")
+
+    def begin(self) -> None:
+        """Group what will run; called once the items are known."""
+        if not self.by_group or self.progress or self.reporter is None:
+            return
+        for node_id, scenario in self.fk.record.expected.items():
+            self.groups.setdefault((scenario.op, scenario.model), Group()).waiting.add(node_id)
+        self.progress = Progress(self.reporter, self._describe)
+        self.progress.start()
+
+    def started(self, node_id: str) -> None:
+        """Note that a scenario runs."""
+        self.running[node_id] = time.monotonic()
+
+    def is_silent(self, report: pytest.TestReport) -> bool:
+        """True where a group line will tell of this report."""
+        return self.by_group and report.nodeid in self.fk.record.expected
+
+    def scenario_done(self, node_id: str, results: Sequence[ScenarioResult]) -> None:
+        """Print the group's line when its last scenario is done."""
+        self.running.pop(node_id, None)
+        scenario = self.fk.record.expected.get(node_id)
+        group = self.groups.get((scenario.op, scenario.model)) if scenario else None
+        if not scenario or not group or not results:
+            return
+        group.waiting.discard(node_id)
+        group.results += results
+        group.wall_s += sum(result.wall_s for result in results if not result.shared_with)
+        if not group.waiting and self.progress:
+            ok = all(result.verdict.ok for result in group.results)
+            self.progress.write_line(_group_line(scenario.op, scenario.model, group), green=ok, red=not ok)
+
+    def finish(self) -> None:
+        """End the progress line."""
+        if self.progress:
+            self.progress.stop()
+
+    def summary(self, reporter: pytest.TerminalReporter) -> None:
+        """Print the table and the footer."""
+        results = self.fk.record.results
+        if results:
+            reporter.write_sep("=", "kernels")
+            table = make_table(results, self.verbosity > 0)
+            for number, (line, ok) in enumerate(table.lines if self.verbosity > -2 else ()):
+                reporter.write_line(line, bold=number == 0, red=not ok)
+            if table.note and self.verbosity > -2:
+                reporter.write_line(f"({table.note})")
+        else:
+            reporter.write_line("no scenario was graded", red=True)
+        for line in self._footer(results):
+            reporter.write_line(line)
+
+    def _footer(self, results: Sequence[ScenarioResult]) -> list[str]:
+        fk = self.fk
+        shapes = sum(1 for result in results if not result.shared_with)
+        kind = ", self-test" if results and all(result.self_test for result in results) else ""
+        lines = [f"graded {plural(len(results), 'scenario')} ({plural(shapes, 'shape')}) on {fk.device} in "
+                 f"{fk.record.wall_s:.1f} s{kind}: {counted(results)}"] if results else []
+        lines += _left_out_lines(fk.left_out())
+        lines += [f"candidate {s.candidate} is subsumed: "
+                  f"{f'{s.by} no longer uses it' if s.by else 'nothing that was graded uses it'}" for s in fk.plan.subsumed]
+        lines.append(f"seed: {fk.run.seed}")
+        return [*lines, f"results: {fk.shown(fk.settings.output_json)}"]
+
+    def _describe(self) -> str:
+        record = self.fk.record
+        now = time.monotonic()
+        oldest = min(self.running.items(), key=lambda pair: pair[1], default=("", now))
+        what = f", {oldest[0]} for {now - oldest[1]:.0f} s" if oldest[0] else ""
+        return f"fastkernels: {len(record.results)} of {len(record.expected)} graded in {record.wall_s:.0f} s{what}"
+
+
+def status_word(results: Sequence[ScenarioResult], word: str) -> str:
+    """Add verdict or speedup to pytest's word for -v: `PASSED 1.43x`."""
+    result = results[-1]
+    if result.verdict is not Verdict.PASSED:
+        return f"{word} {result.verdict}"
+    mark = " self-test" if result.self_test else ""
+    return f"{word}{mark} {result.timing.speedup:.2f}x" if result.timing else word + mark
+
+
+def _group_line(op: str, model: str, group: Group) -> str:
+    ratios = sorted(result.timing.speedup for result in group.results if result.timing)
+    speed = f"  speedup {ratios[0]:.2f}x to {ratios[-1]:.2f}x" if ratios else ""
+    shared = sum(1 for result in group.results if result.shared_with)
+    same = f" ({shared} of shapes already graded)" if shared else ""
+    kind = "  self-test" if all(result.self_test for result in group.results) else ""
+    took = f"  {seconds(group.wall_s)}" if group.wall_s else ""
+    return f"{op:<20} {model:<16} {counted(group.results)}{same}{kind}{speed}{took}"
+
+
+def _left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
+    by_reason: dict[str, list[str]] = {}
+    for left in left_out:
+        by_reason.setdefault(left.reason, []).append(left.id)
+    lines = []
+    for reason, ids in by_reason.items():
+        more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+        lines.append(f"left out: {plural(len(ids), 'scenario')}, {reason}: {', '.join(ids[:NAMED])}{more}")
+    return lines

@@ -1,0 +1,153 @@
+"""The table of results: as detailed as fits in a screenful, 120 columns at most."""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from fastkernels.results import ScenarioResult, Timing
+
+WIDTH = 120
+"""Columns that a row may take."""
+ROWS = 60
+"""Rows above which scenarios are summed up; -v shows each."""
+HEADER = ("operator", "model", "TP", "tokens", "verdict", "abs err", "ratio", "baseline", "candidate", "speedup",
+          "roof")
+SHRINKABLE = {0: 12, 1: 10, 4: 9}
+"""Columns that may be cut to fit, with the least width of each."""
+UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    cells: tuple[str, ...]
+    """One text per column of HEADER."""
+    ok: bool
+    """False where a scenario in it failed."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Formatted lines and what they show."""
+
+    lines: tuple[tuple[str, bool], ...]
+    """Each line with False for a failure; the first is the header."""
+    note: str
+    """What the rows stand for, where not one for each scenario."""
+
+
+def make_table(results: Sequence[ScenarioResult], verbose: bool) -> Table:
+    """Return the most detailed table within ROWS rows; every scenario where `verbose`."""
+    if verbose:
+        return _layout([_scenario_row([result]) for result in results], "")
+    shapes = _grouped(results, _same_shape)
+    if len(shapes) <= ROWS:
+        note = "one row for each shape" if len(shapes) < len(results) else ""
+        return _layout([_scenario_row(group) for group in shapes], note)
+    failed = [group for group in shapes if not group[0].verdict.ok]
+    by_model = _grouped(results, lambda r: (r.op, r.variant, r.model))
+    by_op = _grouped(results, lambda r: (r.op, r.variant))
+    groups, kind = (by_model, "operator and model") if len(by_model) <= ROWS else (by_op, "operator")
+    rows = [_scenario_row(group) for group in failed[:ROWS]] + [_summary_row(group) for group in groups]
+    more = f"; {len(failed) - ROWS} more failing shapes are not shown" if len(failed) > ROWS else ""
+    first = "failures first, then " if failed else ""
+    return _layout(rows, f"{first}one row for each {kind}: largest errors, median speedup and its range; "
+                         f"-v shows every scenario{more}")
+
+
+def seconds(value: float) -> str:
+    """Write a time with three digits and its unit: `12.3 us`."""
+    for scale, unit in UNITS:
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}" if value / scale < 1000 else f"{value / scale:.0f} {unit}"
+    return f"{value / 1e-9:.3g} ns"
+
+
+def _same_shape(result: ScenarioResult) -> Hashable:
+    return result.op, result.variant, result.tokens, result.shape_key, result.verdict
+
+
+def _grouped(results: Iterable[ScenarioResult], key: Callable[[ScenarioResult], Hashable]) -> list[list[ScenarioResult]]:
+    groups: dict[Hashable, list[ScenarioResult]] = {}
+    for result in results:
+        groups.setdefault(key(result), []).append(result)
+    return list(groups.values())
+
+
+def _scenario_row(group: list[ScenarioResult]) -> Row:
+    first = min(group, key=lambda result: result.shared_with is not None)
+    timing = first.timing
+    return Row((
+        _operator(first), _several(group, lambda r: r.model), _listed(sorted({r.tp for r in group})), str(first.tokens),
+        _verdict(group), *_errors([first]), seconds(timing.baseline_s) if timing else "-",
+        seconds(timing.candidate_s) if timing else "-", _speedup(timing) if timing else "-",
+        f"{timing.candidate_roofline:.0%}" if timing else "-"), first.verdict.ok)
+
+
+def _summary_row(group: list[ScenarioResult]) -> Row:
+    timings = [result.timing for result in group if result.timing]
+    ratios = [timing.speedup for timing in timings]
+    tokens = sorted({result.tokens for result in group})
+    span = f"{tokens[0]}-{tokens[-1]}" if len(tokens) > 1 else str(tokens[0])
+    speedup = f"{median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else "-"
+    roof = f"{median(timing.candidate_roofline for timing in timings):.0%}" if timings else "-"
+    return Row((
+        _operator(group[0]), _several(group, lambda r: r.model), _listed(sorted({r.tp for r in group})), span,
+        _counts(group), *_errors(group), "", "", speedup, roof), all(result.verdict.ok for result in group))
+
+
+def _operator(result: ScenarioResult) -> str:
+    return f"{result.op} {result.variant}".rstrip()
+
+
+def _several(group: list[ScenarioResult], name: Callable[[ScenarioResult], str]) -> str:
+    names = list(dict.fromkeys(name(result) for result in group))
+    return names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1}"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+
+
+def _verdict(group: list[ScenarioResult]) -> str:
+    word = "self-test" if group[0].self_test and group[0].verdict.ok else str(group[0].verdict)
+    return word if len(group) == 1 else f"{word} x{len(group)}"
+
+
+def _counts(group: list[ScenarioResult]) -> str:
+    counts: dict[str, int] = {}
+    for result in group:
+        word = "self-test" if result.self_test and result.verdict.ok else str(result.verdict)
+        counts[word] = counts.get(word, 0) + 1
+    return ", ".join(f"{count} {word}" for word, count in counts.items())
+
+
+def _errors(group: list[ScenarioResult]) -> tuple[str, str]:
+    found = [result.correctness for result in group if result.correctness]
+    if not found:
+        return "-", "-"
+    return f"{max(c.max_abs_error for c in found):.1e}", f"{max(c.max_error_ratio for c in found):.3g}"
+
+
+def _speedup(timing: Timing) -> str:
+    return f"{timing.speedup:.2f}x [{timing.speedup_low:.2f}, {timing.speedup_high:.2f}]"
+
+
+def _layout(rows: list[Row], note: str) -> Table:
+    widths = [max(len(row[i]) for row in [HEADER, *(row.cells for row in rows)]) for i in range(len(HEADER))]
+    while sum(widths) + len(widths) - 1 > WIDTH:
+        over = max(SHRINKABLE, key=lambda i: widths[i] - SHRINKABLE[i])
+        if widths[over] <= SHRINKABLE[over]:
+            break
+        widths[over] -= 1
+    lines = [(_line(HEADER, widths), True), *((_line(row.cells, widths), row.ok) for row in rows)]
+    return Table(tuple(lines), note)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    texts = []
+    for i, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        text = cell if len(cell) <= width else cell[:width - 1] + "~"
+        texts.append(text.ljust(width) if i in (0, 1, 4, 9) else text.rjust(width))
+    return " ".join(texts).rstrip()

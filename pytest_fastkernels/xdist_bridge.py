@@ -1,0 +1,65 @@
+"""pytest-xdist: shares the GPUs out to workers and hands them the decisions of the controller."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_fastkernels.session import FkSession
+
+KEY = "fastkernels"
+"""Key of the handover in `workerinput` and `workeroutput`."""
+DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
+
+
+def handed_over(config: pytest.Config) -> dict[str, Any] | None:
+    """Return what the controller decided, None outside an xdist worker."""
+    workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
+    return None if workerinput is None else workerinput[KEY]
+
+
+def is_distributed(config: pytest.Config) -> bool:
+    """True in the controller of a run that xdist will spread over workers."""
+    option = config.option
+    return (getattr(option, "dist", "no") != "no" and bool(getattr(option, "tx", None))
+            and not option.collectonly and not hasattr(config, "workerinput"))
+
+
+def visible_gpus(drivers: Path = DRIVER_GPUS) -> list[str]:
+    """Values for CUDA_VISIBLE_DEVICES, one per GPU that this process may use; read without CUDA and without torch."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return [gpu.strip() for gpu in listed.split(",") if gpu.strip() not in ("", "-1")]
+    return [str(index) for index in range(len(list(drivers.iterdir())))] if drivers.is_dir() else []
+
+
+class XdistBridge:
+    """Hooks of the controller; registered only where xdist is loaded."""
+
+    def __init__(self, fk: "FkSession") -> None:
+        self.fk = fk
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_setupnodes(self, specs: Sequence[Any]) -> None:
+        """Give each worker one GPU, round robin, before torch is imported there."""
+        gpus = visible_gpus() if self.fk.device == "cuda" else []
+        for index, spec in enumerate(specs if gpus else ()):
+            spec.env["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Hand over what is decided once: seed, log, arguments, scenarios left out."""
+        node.workerinput[KEY] = self.fk.run.to_wire()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Note what the workers will run."""
+        self.fk.expect(ids)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take the machine's description from a worker that ended well."""
+        self.fk.record.environment.update(getattr(node, "workeroutput", {}).get(KEY, {}))
