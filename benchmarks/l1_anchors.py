@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from device_time import conditions, device_times
-
+from device_time import conditions, device_times  # beside this script, so on sys.path
 from fastkernels.tasks.baseline.L1.embedding import Embedding
 from fastkernels.tasks.baseline.L1.gelu_and_mul import GeluAndMul
 from fastkernels.tasks.baseline.L1.linear import Linear
@@ -109,7 +108,7 @@ def measure(item: Row, anchor: dict[str, float] | None, copy_bytes_s: float) -> 
 
 def line(result: dict[str, Any]) -> str:
     """One line of the table."""
-    vllm = f"{result['vllm_us']:8.2f} {result['ratio']:6.2f}" if result["ratio"] else f"{'–':>8} {'–':>6}"
+    vllm = f"{result['vllm_us']:8.2f} {result['ratio']:6.2f}" if result["ratio"] else f"{'-':>8} {'-':>6}"
     return (
         f"{result['op']:24} {result['width']:6} {result['tokens']:6} {result['ours']['mean_us']:8.2f} {vllm} "
         f"{result['bytes_s'] / 1e12:6.2f} {result['copy']['mean_us']:8.2f} {result['of_same_copy']:6.2f}"

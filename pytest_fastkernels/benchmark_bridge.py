@@ -13,6 +13,8 @@ from fastkernels.results import ScenarioResult
 
 SESSION_PLUGIN = "pytest-benchmark"
 """Name under which pytest-benchmark registers its session."""
+COLUMNS = ("min", "median", "max", "stddev", "rounds")
+"""Columns of its table that fit a terminal; used unless --benchmark-columns is given."""
 TABLE_ROWS = 60
 """Rows of pytest-benchmark's table that are printed without -v; its files always hold every row."""
 SKIP_OTHER = "not a benchmark (--benchmark-only)"
@@ -21,12 +23,12 @@ SKIP_OTHER = "not a benchmark (--benchmark-only)"
 class BenchmarkBridge:
     """One run's link to pytest-benchmark; does nothing where that is missing or turned off by the user."""
 
-    def __init__(self, config: pytest.Config, distributed: bool) -> None:
+    def __init__(self, config: pytest.Config, distributed: bool, only: bool) -> None:
         """Must run before pytest-benchmark's own configuration, which refuses --benchmark-only under xdist."""
         option = config.option
         self.config = config
         self.loaded = config.pluginmanager.hasplugin("benchmark") and hasattr(option, "benchmark_disable")
-        self.only = self.loaded and bool(option.benchmark_only)
+        self.only = self.loaded and only
         self.wanted = self.loaded and not option.benchmark_skip and (
             not option.benchmark_disable or bool(option.benchmark_enable))
         self.names: set[str] = set()
@@ -68,6 +70,8 @@ class BenchmarkBridge:
         """Drop rows of equal shapes from the printed table, or all of a long one; say so, or return nothing."""
         session = self.config.pluginmanager.get_plugin(SESSION_PLUGIN) if self.names else None
         groups: Any = session and session.groups
+        if session and not any(arg.startswith("--benchmark-columns") for arg in self.config.invocation_params.args):
+            session.columns = list(COLUMNS)
         if not groups or self.config.get_verbosity() > 0 or self.config.option.benchmark_verbose:
             return ""
         kept = [(name, [row for row in rows if row["fullname"] not in self.shared]) for name, rows in groups]

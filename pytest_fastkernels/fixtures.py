@@ -48,11 +48,10 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         return
     fk = metafunc.config.stash[SESSION]
     try:
-        if not fk.settings.selects and fk.without_candidates():
-            raise pytest.UsageError("there is no candidate")
-        scenarios = fk.plan.graded
+        plan = fk.plan
     except pytest.UsageError as error:
-        if fk.settings.selects:
-            raise
         pytest.fail(HOW_TO_SELECT.format(error=str(error).rstrip(".")), pytrace=False)
+    if plan.self_test and not fk.settings.selects:
+        pytest.fail(HOW_TO_SELECT.format(error="there is no candidate"), pytrace=False)
+    scenarios = plan.graded
     metafunc.parametrize("fk_scenario", scenarios, ids=[f"{s.op}-{s.use}" for s in scenarios], indirect=True)

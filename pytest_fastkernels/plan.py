@@ -48,8 +48,11 @@ def selection_of(settings: Settings) -> Selection:
                      seqlens=settings.seqlen, categories=settings.category)
 
 
-def make_plan(settings: Settings, addresses: Collection[str], left_out: LeftOutRule) -> Plan:
-    """Bring manifest, filters, addresses and candidates together; UsageError where nothing is left to grade."""
+def make_plan(settings: Settings, addresses: Collection[str], left_out: Mapping[str, str] | LeftOutRule) -> Plan:
+    """Bring manifest, filters, addresses and candidates together; UsageError where nothing is left to grade.
+
+    `left_out` is the rule of this machine, or what another process found by it.
+    """
     try:
         manifest = load_manifest(settings.manifest)
         scenarios = manifest.scenarios(selection_of(settings))
@@ -69,18 +72,13 @@ def make_plan(settings: Settings, addresses: Collection[str], left_out: LeftOutR
     graded_modules = {scenario.relative_module for scenario in scenarios}
     plan = Plan(
         manifest=manifest.path, scenarios=tuple(scenarios),
-        left_out=_left_out(scenarios, settings, addresses, left_out),
+        left_out=_left_out(scenarios, settings, addresses, left_out) if callable(left_out) else left_out,
         candidates_directory=candidates.directory, candidates=modules,
         subsumed=() if self_test else tuple(subsumed(graph, candidates, graded_modules)), self_test=self_test)
     if not plan.graded:
         reason = next(iter(plan.left_out.values()))
         raise pytest.UsageError(f"all {len(scenarios)} selected scenarios are left out, the first because: {reason}")
     return plan
-
-
-def operators_with_candidates(manifest: Manifest, candidates: Candidates) -> dict[str, bool]:
-    """Say for each operator whether its own module has a candidate."""
-    return {name: f"L{entry.level}.{entry.module}" in candidates.files for name, entry in manifest.operators.items()}
 
 
 def _addressed(scenarios: list[Scenario], addresses: Collection[str]) -> list[Scenario]:
@@ -110,6 +108,6 @@ def _affected(scenarios: list[Scenario], settings: Settings, modules: tuple[str,
 
 def _left_out(scenarios: list[Scenario], settings: Settings, addresses: Collection[str],
               rule: LeftOutRule) -> dict[str, str]:
-    asked_for = [s for s in scenarios if s.tokens not in settings.seqlen and s.id not in addresses]
-    found = [rule(scenario) for scenario in asked_for]
+    unasked = [s for s in scenarios if s.tokens not in settings.seqlen and s.id not in addresses]
+    found = [rule(scenario) for scenario in unasked]
     return {left.id: left.reason for left in found if left}

@@ -94,10 +94,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-def pytest_runtest_logstart(nodeid: str) -> None:
-    """Nothing to do here; see `FkTerminal`."""
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the results file and settle the exit status."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from fastkernels.results import LeftOut, ScenarioResult, Verdict, to_dict
+from fastkernels.results import Correctness, LeftOut, ScenarioResult, Timing, Verdict, WorstElement, to_dict
 
 if TYPE_CHECKING:
     from fastkernels.manifest import Scenario
@@ -19,6 +19,35 @@ def to_wire(results: Iterable[ScenarioResult]) -> list[dict[str, Any]]:
     """Plain lists, dicts, strings and numbers, which is what xdist carries from a worker to the controller."""
     data: list[dict[str, Any]] = json.loads(json.dumps([to_dict(result) for result in results]))
     return data
+
+
+def scenario_result(data: Mapping[str, Any]) -> ScenarioResult:
+    """Build a result from its plain data."""
+    correctness, timing = data["correctness"], data["timing"]
+    if correctness:
+        worst = correctness["worst"]
+        correctness = Correctness(**{**correctness, "worst": WorstElement(
+            **{**worst, "index": tuple(worst["index"])}) if worst else None})
+    if timing:
+        timing = Timing(**{**timing, "baseline_samples_s": tuple(timing["baseline_samples_s"]),
+                           "candidate_samples_s": tuple(timing["candidate_samples_s"])})
+    return ScenarioResult(**{**data, "verdict": Verdict(data["verdict"]), "replaced": tuple(data["replaced"]),
+                             "correctness": correctness, "timing": timing})
+
+
+def from_wire(data: Iterable[Mapping[str, Any]]) -> list[ScenarioResult]:
+    """Read `to_wire`'s data."""
+    return [scenario_result(fields) for fields in data]
+
+
+def lost(scenario: "Scenario", why: str, **more: Any) -> ScenarioResult:
+    """Make the result of a scenario whose grading itself broke, so that none is missing."""
+    last = why.strip().splitlines()[-1] if why.strip() else "no message"
+    return ScenarioResult(
+        id=scenario.id, op=scenario.op, level=scenario.level, model=scenario.model, model_id=scenario.model_id,
+        tp=scenario.tp, tokens=scenario.tokens, phase=scenario.phase, variant=scenario.variant,
+        category=scenario.category, shape_key=scenario.shape_key, verdict=Verdict.NO_RESULT,
+        message=f"grading itself broke: {last}", baseline_provider="", evidence=why, **more)
 
 
 @dataclass
@@ -43,25 +72,10 @@ class RunRecord:
             if address in scenarios:
                 self.expected[node_id] = scenarios[address]
 
-    def add(self, results: Iterable[ScenarioResult]) -> None:
-        """Keep what one test found."""
-        self.results.extend(results)
-
     @property
     def graded(self) -> set[str]:
         """Addresses that have a result."""
         return {result.id for result in self.results}
-
-    def lost(self, scenario: "Scenario", why: str, **more: Any) -> ScenarioResult:
-        """Make and keep the result of a scenario whose grading itself broke, so that none is missing."""
-        result = ScenarioResult(
-            id=scenario.id, op=scenario.op, level=scenario.level, model=scenario.model, model_id=scenario.model_id,
-            tp=scenario.tp, tokens=scenario.tokens, phase=scenario.phase, variant=scenario.variant,
-            category=scenario.category, shape_key=scenario.shape_key, verdict=Verdict.NO_RESULT,
-            message=f"the grader broke: {why.strip().splitlines()[-1] if why.strip() else 'no message'}",
-            evidence=why, **more)
-        self.results.append(result)
-        return result
 
     def not_reached(self) -> list[LeftOut]:
         """Expected scenarios without a result."""

@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fastkernels.results import LeftOut, ScenarioResult, Verdict
 from pytest_fastkernels.progress import Progress
+from pytest_fastkernels.record import from_wire
 from pytest_fastkernels.table import make_table, seconds
+from pytest_fastkernels.xdist_bridge import KEY
 
 if TYPE_CHECKING:
     from pytest_fastkernels.session import FkSession
@@ -49,6 +51,7 @@ class Report:
         self.groups: dict[tuple[str, str], Group] = {}
         self.running: dict[str, float] = {}
         self.progress: Progress | None = None
+        self.notes: list[str] = []
 
     @property
     def by_group(self) -> bool:
@@ -64,6 +67,11 @@ class Report:
         return (f"fastkernels: {plural(len(graded), 'scenario')} of {plural(len({s.op for s in graded}), 'operator')} and "
                 f"{plural(len({s.model for s in graded}), 'model')} on {self.fk.device}; {what}")
 
+    def start(self) -> None:
+        """Keep pytest from printing each address as if it were a file."""
+        if self.reporter is not None and self.fk.run.paths == ():
+            self.reporter.showfspath = False
+
     def begin(self) -> None:
         """Group what will run; called once the items are known."""
         if not self.by_group or self.progress or self.reporter is None:
@@ -77,9 +85,17 @@ class Report:
         """Note that a scenario runs."""
         self.running[node_id] = time.monotonic()
 
-    def is_silent(self, report: pytest.TestReport) -> bool:
-        """True where a group line will tell of this report."""
-        return self.by_group and report.nodeid in self.fk.record.expected
+    def status(self, report: pytest.TestReport, status: Any) -> Any:
+        """Word one report for pytest: silent where a group line tells of it, with the finding under -v."""
+        category, letter, word = status
+        mine = report.nodeid in self.fk.record.expected
+        if self.by_group and mine and word:
+            return category, "", word  # pytest's short summary still needs the word
+        results = from_wire(getattr(report, KEY, ()))
+        if results and self.verbosity > 0 and isinstance(word, str):
+            markup = {"green": True} if report.passed else {"red": True}
+            return category, letter, (status_word(results, word), markup)
+        return status
 
     def scenario_done(self, node_id: str, results: Sequence[ScenarioResult]) -> None:
         """Print the group's line when its last scenario is done."""
@@ -125,6 +141,7 @@ class Report:
         lines += [f"candidate {s.candidate} is subsumed: "
                   f"{f'{s.by} no longer uses it' if s.by else 'nothing that was graded uses it'}" for s in fk.plan.subsumed]
         lines.append(f"seed: {fk.run.seed}")
+        lines += [note for note in self.notes if note]
         return [*lines, f"results: {fk.shown(fk.settings.output_json)}"]
 
     def _describe(self) -> str:
@@ -146,9 +163,9 @@ def status_word(results: Sequence[ScenarioResult], word: str) -> str:
 
 def _group_line(op: str, model: str, group: Group) -> str:
     ratios = sorted(result.timing.speedup for result in group.results if result.timing)
-    speed = f"  speedup {ratios[0]:.2f}x to {ratios[-1]:.2f}x" if ratios else ""
+    speed = f"  {ratios[0]:.2f}x to {ratios[-1]:.2f}x" if ratios else ""
     shared = sum(1 for result in group.results if result.shared_with)
-    same = f" ({shared} of shapes already graded)" if shared else ""
+    same = f" ({shared} by equal shape)" if shared else ""
     kind = "  self-test" if all(result.self_test for result in group.results) else ""
     took = f"  {seconds(group.wall_s)}" if group.wall_s else ""
     return f"{op:<20} {model:<16} {counted(group.results)}{same}{kind}{speed}{took}"

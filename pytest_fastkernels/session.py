@@ -1,22 +1,23 @@
 """One pytest session of the plugin; the hooks in `plugin.py` call its methods."""
 
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from fastkernels.errors import FastKernelsError
 from pytest_fastkernels.benchmark_bridge import BenchmarkBridge
-from pytest_fastkernels.options import BY_NAME, Settings, read_settings
+from pytest_fastkernels.options import Settings, read_settings
+from pytest_fastkernels.report_hooks import ReportHooks
 from pytest_fastkernels.run import Run, decide
 from pytest_fastkernels.xdist_bridge import KEY, XdistBridge, handed_over, is_distributed
 
 if TYPE_CHECKING:
     from fastkernels.manifest import Scenario
-    from fastkernels.results import KernelBenchResult, ScenarioResult
+    from fastkernels.results import KernelBenchResult, LeftOut, ScenarioResult
     from pytest_fastkernels.grading import Grader
     from pytest_fastkernels.plan import Plan
     from pytest_fastkernels.record import RunRecord
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 SESSION = pytest.StashKey["FkSession"]()
 """Where the session lies on `config.stash`."""
+WITHOUT_EFFECT = ("{options} without effect: no collected test uses fk_scenario or fk_grade. Select scenarios with "
+                  "--fk-target, --fk-level or --fk-model and give no path, or give the path of a test that uses them")
 
 
 class FkSession:
@@ -36,32 +39,34 @@ class FkSession:
         self.is_worker = handover is not None
         self.is_controller = is_distributed(config)
         self.run: Run = decide(config, self.settings) if handover is None else Run.from_wire(handover)
+        self.active = bool(self.settings.given) or self.run.collects
         self.benchmark: BenchmarkBridge | None = None
-        self._grader: Grader | None = None
-        self.used = False
+        self.opened: Grader | None = None
+        self.has_graded = False
 
     def configure(self) -> None:
         """Check the selection before anything starts; does next to nothing in a run without --fk options."""
-        if self.settings.given or self.run.collects:
+        if self.active:
             self.benchmark = BenchmarkBridge(self.config, self.is_controller, self.run.benchmark_only)
+        if not self.is_worker:
+            self.config.pluginmanager.register(ReportHooks(self), "fastkernels-report")
         if self.is_controller:
             self.config.pluginmanager.register(XdistBridge(self), "fastkernels-xdist")
         if self.settings.selects or self.run.collects:
-            self.plan  # noqa: B018  computed here so that a wrong selection ends the run before it starts
+            _ = self.plan  # here, so that a wrong selection ends the run before it starts
 
     @property
-    def reports(self) -> bool:
-        """True in the process that gathers results and prints them."""
-        return not self.is_worker
+    def used(self) -> bool:
+        """True once the run has to do with scenarios."""
+        return "plan" in self.__dict__ or "record" in self.__dict__
 
     @cached_property
     def plan(self) -> "Plan":
         """What the run grades; raises UsageError for a selection that leaves nothing."""
         from pytest_fastkernels.plan import make_plan
 
-        self.used = True
         decided = self.run.left_out
-        plan = make_plan(self.settings, self.run.addresses, decided, self.grader.left_out)
+        plan = make_plan(self.settings, self.run.addresses, self.grader.left_out if decided is None else decided)
         if decided is None:
             self.run = self.run.planned(self.grader.device, plan.left_out)
         return plan
@@ -72,21 +77,26 @@ class FkSession:
         return {scenario.id: scenario for scenario in self.plan.scenarios}
 
     @property
-    def device(self) -> str:
-        """`cpu` or `cuda`."""
-        return self.run.device or self.grader.device
-
-    @property
     def grader(self) -> "Grader":
         """The grader of this process, made at first use."""
-        if self._grader is None:
+        if self.opened is None:
             from pytest_fastkernels.grading import make_grader
 
             try:
-                self._grader = make_grader(self)
+                self.opened = make_grader(self)
             except FastKernelsError as error:
                 raise pytest.UsageError(str(error)) from error
-        return self._grader
+        return self.opened
+
+    @property
+    def log_path(self) -> Path | None:
+        """The log of finished scenarios, which --fk-resume reads; None in a run without --fk options."""
+        return self.settings.output_json.with_suffix(".jsonl") if self.active else None
+
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda`."""
+        return self.run.device or self.grader.device
 
     @cached_property
     def record(self) -> "RunRecord":
@@ -102,8 +112,26 @@ class FkSession:
 
         return Report(self)
 
+    def header(self) -> list[str]:
+        """Lines for pytest's header."""
+        return [self.report.header()] if "plan" in self.__dict__ else []
+
+    def start(self) -> None:
+        """Prepare terminal and results directory, so that a wrong one ends the run before hours of grading."""
+        if self.is_worker or not self.active or self.config.option.collectonly:
+            return
+        from fastkernels.bench.kernels import start_log
+
+        if self.settings.output_json.is_dir():
+            raise pytest.UsageError(f"--fk-output-json: {self.settings.output_json} is a directory; expected a file")
+        try:
+            start_log(self.log_path, self.settings.resume)
+        except OSError as error:
+            raise pytest.UsageError(f"--fk-output-json: cannot write beside {self.settings.output_json}: {error}") from error
+        self.report.start()
+
     def collect(self, session: pytest.Session) -> bool | None:
-        """Collect the paths that were given beside the plugin's own items; None leaves collection to pytest."""
+        """Collect the paths that were given beside addresses; None leaves collection to pytest."""
         if self.is_controller or not self.run.collects:
             return None
         session.perform_collect(self.run.paths)
@@ -117,61 +145,111 @@ class FkSession:
             found = collect_scenarios(session, self, self.plan.scenarios)
             items += [item for item in found if item.nodeid not in self.plan.left_out]
             if self.plan.left_out:
-                gone = [item for item in found if item.nodeid in self.plan.left_out]
-                self.config.hook.pytest_deselected(items=gone)
-        elif self.settings.given and not self.is_worker and not any(_uses_grading(item) for item in items):
-            raise pytest.UsageError(f"{', '.join(self.settings.given)} without effect: no collected test uses "
-                                    "fk_scenario or fk_grade, and a path keeps the scenarios themselves from being "
-                                    f"collected; select some with {BY_NAME['target'].flag} and give no path")
+                self.config.hook.pytest_deselected(items=[i for i in found if i.nodeid in self.plan.left_out])
+        elif self.active and not self.is_worker and not any(_uses_grading(item) for item in items):
+            raise pytest.UsageError(WITHOUT_EFFECT.format(options=", ".join(self.settings.given)))
         if self.benchmark:
             self.benchmark.skip_others(items)
 
     def expect(self, node_ids: Iterable[str]) -> None:
         """Note the items that will run, after every filter."""
-        if self.run.collects and self.reports:
+        if self.run.collects and not self.is_worker and not self.config.option.collectonly:
             self.record.expect(node_ids, self.by_id)
+            self.report.begin()
 
     def grade(self, item: pytest.Item, scenario: "Scenario") -> "ScenarioResult":
         """Grade one scenario for one test and keep the result on the test."""
         from pytest_fastkernels.items import RESULTS
+        from pytest_fastkernels.reproduce import command
 
-        self.used = True
+        self.has_graded = True
         result = self.grader.grade(scenario)
-        result = result if result.reproduce else replace(result, reproduce=self.reproduce(scenario.id))
+        result = result if result.reproduce else replace(result, reproduce=command(self, scenario.id))
         item.stash.setdefault(RESULTS, []).append(result)
         return result
 
-    def reproduce(self, address: str) -> str:
-        """The command line that grades one scenario again."""
-        installed = any(plugin.__name__ == "pytest_fastkernels.plugin"
-                        for plugin, _ in self.config.pluginmanager.list_plugin_distinfo() if hasattr(plugin, "__name__"))
-        words = ["pytest", address] if installed else ["python", "-m", "pytest", "-p", "pytest_fastkernels.plugin", address]
-        settings = self.settings
-        for name in ("candidates", "manifest", "self_test", "device", "baseline", "no_timing", "timeout", "min_speedup"):
-            flag, value = BY_NAME[name].flag, getattr(settings, name)
-            if flag in settings.given or (value is not None and name in ("candidates", "manifest")):
-                words.append(flag if value is True else f"{flag}={self._shown(value)}")
-        return shlex.join([*words, f"--fk-seed={self.run.seed}"])
-
-    def _shown(self, value: object) -> str:
-        folder = f"{self.config.invocation_params.dir}/"
-        return str(value).removeprefix(folder)
-
     def receive(self, report: pytest.TestReport) -> None:
         """Take the results that a test's report carries; a scenario whose grading broke still gets one."""
-        from pytest_fastkernels.items import from_wire
+        from pytest_fastkernels.record import from_wire, lost
+        from pytest_fastkernels.reproduce import command
 
         results = from_wire(getattr(report, KEY, ()))
         scenario = self.record.expected.get(report.nodeid)
         if scenario and report.failed and not results and scenario.id not in self.record.graded:
-            results = [self.record.lost(scenario, report.longreprtext, device=self.device, seed=self.run.seed,
-                                        self_test=self.plan.self_test, reproduce=self.reproduce(scenario.id),
-                                        baseline_provider="native")]
+            results = [lost(scenario, report.longreprtext, device=self.device, seed=self.run.seed,
+                            self_test=self.plan.self_test, reproduce=command(self, scenario.id))]
         self.record.results += results
         for result in results:
             if self.benchmark:
                 self.benchmark.add(report.nodeid, result)
         self.report.scenario_done(report.nodeid, results)
 
+    def left_out(self) -> "list[LeftOut]":
+        """Selected scenarios without a result, with the reasons."""
+        from fastkernels.results import LeftOut
+
+        by_plan = [LeftOut(address, reason) for address, reason in self.plan.left_out.items()]
+        return by_plan + self.record.not_reached()
+
     def finish(self, session: pytest.Session) -> None:
-        """Write the results file, and let no run with a failing verdict or without a result be green."""
+        """Write the results file; a run that graded nothing is not green."""
+        if self.is_worker:
+            if self.has_graded:
+                self.config.workeroutput[KEY] = self.grader.environment()  # type: ignore[attr-defined]
+        elif self.config.option.collectonly or not (self.active or self.used):
+            return
+        else:
+            self.report.finish()
+            order = {address: number for number, address in enumerate(self.by_id)}
+            self.record.results.sort(key=lambda result: order.get(result.id, len(order)))
+            if self.benchmark:
+                self.report.notes.append(self.benchmark.shorten_table())
+            if self.record.results:
+                from fastkernels.bench.kernels import write_result
+
+                write_result(self.settings.output_json, self.result_file())
+            elif session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def attach(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Put an item's results on its report as plain data."""
+        from pytest_fastkernels.items import RESULTS
+
+        if report.when == "call" and RESULTS in item.stash:
+            from pytest_fastkernels.record import to_wire
+
+            setattr(report, KEY, to_wire(item.stash[RESULTS]))
+
+    def result_file(self) -> "KernelBenchResult":
+        """The whole run, as the results file holds it."""
+        from fastkernels.results import KernelBenchResult
+        from pytest_fastkernels.grading import grader_settings
+
+        record = self.record
+        if self.has_graded:
+            record.environment = self.grader.environment()
+        return KernelBenchResult(
+            results=tuple(record.results), left_out=tuple(self.left_out()), subsumed=self.plan.subsumed,
+            environment=record.environment, settings=grader_settings(self).to_dict(), started=record.started,
+            wall_s=record.wall_s)
+
+    def close(self) -> None:
+        """End the worker processes of the grader."""
+        if self.opened is not None:
+            self.opened.close()
+            self.opened = None
+
+    def summarize(self, reporter: pytest.TerminalReporter) -> None:
+        """Print table and footer."""
+        if self.config.option.collectonly or self.is_worker or not (self.active or self.used):
+            return
+        self.report.summary(reporter)
+
+    def shown(self, path: Path) -> str:
+        """A path as messages and commands show it: relative to where pytest was started, if below."""
+        folder = self.config.invocation_params.dir
+        return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def _uses_grading(item: pytest.Item) -> bool:
+    return not {"fk_scenario", "fk_grade"}.isdisjoint(getattr(item, "fixturenames", ()))

@@ -10,7 +10,7 @@ WIDTH = 120
 """Columns that a row may take."""
 ROWS = 60
 """Rows above which scenarios are summed up; -v shows each."""
-HEADER = ("operator", "model", "TP", "tokens", "verdict", "abs err", "ratio", "baseline", "candidate", "speedup",
+HEADER = ("operator", "model", "TP", "tokens", "verdict", "max_abs", "max_ratio", "baseline", "candidate", "speedup",
           "roof")
 SHRINKABLE = {0: 12, 1: 10, 4: 9}
 """Columns that may be cut to fit, with the least width of each."""

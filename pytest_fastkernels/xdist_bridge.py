@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
 
 KEY = "fastkernels"
 """Key of the handover in `workerinput` and `workeroutput`."""
-DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def handed_over(config: pytest.Config) -> dict[str, Any] | None:
@@ -28,12 +26,14 @@ def is_distributed(config: pytest.Config) -> bool:
             and not option.collectonly and not hasattr(config, "workerinput"))
 
 
-def visible_gpus(drivers: Path = DRIVER_GPUS) -> list[str]:
-    """Values for CUDA_VISIBLE_DEVICES, one per GPU that this process may use; read without CUDA and without torch."""
+def visible_gpus() -> list[str]:
+    """Values for CUDA_VISIBLE_DEVICES, one for each GPU that this process may use; does not import torch."""
+    from fastkernels.bench.kernels.settings import cuda_device_count
+
+    count = cuda_device_count()
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is not None:
-        return [gpu.strip() for gpu in listed.split(",") if gpu.strip() not in ("", "-1")]
-    return [str(index) for index in range(len(list(drivers.iterdir())))] if drivers.is_dir() else []
+    names = [str(index) for index in range(count)] if listed is None else [gpu.strip() for gpu in listed.split(",")]
+    return names[:count]
 
 
 class XdistBridge:

@@ -74,9 +74,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summary(manifest: Manifest) -> str:
-    """Return the manifest's counts in words."""
+    """Return the manifest's counts."""
     models, operators, entries = len(manifest.models), len(manifest.operators), len(manifest.entries)
-    return f"{models} models, {operators} operators, {entries} entries, {len(manifest.scenarios())} scenarios"
+    return f"models {models}, operators {operators}, entries {entries}, scenarios {len(manifest.scenarios())}"
 
 
 def _configs(sources: Sequence[str], shipped: list[ModelConfig]) -> list[ModelConfig]:

@@ -13,6 +13,7 @@ from fastkernels.manifest.schema import SCHEMA_VERSION, EntryRow, InputRow, Mani
 PHASES = ("decode", "prefill")
 LEVELS = (1, 2, 3, 4)
 SIZE_FORMS = "a number of at least 1 or an expression such as tokens, 4*tokens, tokens+1"
+PLAIN = "a number, text, a truth value, null, or a list or mapping of these"
 
 _USE = re.compile(r"^(?P<model>.+)-tp(?P<tp>\d+)$")
 _MODEL_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
@@ -55,8 +56,8 @@ def _operator_problems(path: str, name: str, operator: OperatorRow) -> Iterator[
         yield path, f"{name!r} is not a Python identifier"
     if operator.level not in LEVELS:
         yield f"{path}.level", one_of(operator.level, LEVELS)
-    for key, text in (("module", operator.module or name), ("class", operator.class_name)):
-        if not text.isidentifier():
+    for key, text in (("module", operator.module), ("class", operator.class_name)):
+        if text and not text.isidentifier():
             yield f"{path}.{key}", f"{text!r} is not a Python identifier"
 
 
@@ -85,9 +86,9 @@ def _use_problems(path: str, use: str, file: ManifestFile) -> Iterator[Problem]:
     name, tp = parts
     model = file.models.get(name)
     if model is None:
-        yield path, f"unknown model {one_of(name, file.models)}"
+        yield path, f"model {one_of(name, file.models)}"
     elif tp not in model.tp:
-        yield path, f"TP {one_of(tp, model.tp)} of {name}"
+        yield path, f"TP {one_of(tp, model.tp)}, the degrees of {name}"
 
 
 def _init_problems(path: str, init: Mapping[str, Any]) -> Iterator[Problem]:
@@ -99,11 +100,20 @@ def _init_problems(path: str, init: Mapping[str, Any]) -> Iterator[Problem]:
             yield f"{path}.{key}", f"{value!r} is text in YAML 1.1; a number needs a point and a sign: {number}"
         elif isinstance(value, int) and not isinstance(value, bool) and value < 1 and _SIZE_KEY.search(key):
             yield f"{path}.{key}", f"{value} is not a size of at least 1"
+        elif not _is_plain(value):
+            yield f"{path}.{key}", f"{value!r} is not {PLAIN}"
 
 
-def _input_problems(
-    path: str, spec: InputRow, counts: list[int], earlier: Mapping[str, InputRow]
-) -> Iterator[Problem]:
+def _is_plain(value: object, depth: int = 0) -> bool:
+    """Return whether JSON can hold a value; YAML also has dates, sets, keys of any type and loops."""
+    if isinstance(value, dict):
+        return depth < 8 and all(isinstance(k, str) and _is_plain(v, depth + 1) for k, v in value.items())
+    if isinstance(value, list):
+        return depth < 8 and all(_is_plain(item, depth + 1) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _input_problems(path: str, spec: InputRow, counts: list[int], earlier: Mapping[str, InputRow]) -> Iterator[Problem]:
     generator = GENERATORS.get(spec.values)
     if generator is None:
         yield f"{path}.values", one_of(spec.values, GENERATORS)
@@ -142,6 +152,8 @@ def _argument_problems(path: str, spec: InputRow) -> Iterator[Problem]:
             yield f"{path}.std", f"{value!r} is not a number over 0"
         elif name in generator.sizes and (problem := _size_problem(value, [1])):
             yield f"{path}.{name}", problem
+        elif not _is_plain(value):
+            yield f"{path}.{name}", f"{value!r} is not {PLAIN}"
 
 
 def _size_problem(dim: object, counts: list[int]) -> str:

@@ -132,10 +132,11 @@ class Manifest:
         for op in self.operators.values():
             if not _operator_selected(op, selection):
                 continue
+            entries = [entry for entry in self.entries if entry.op is op]
+            variants = list(dict.fromkeys(entry.variant for entry in entries))
             picked = [
-                (rank[model.name], tp, number, tokens, entry, model)
-                for number, entry in enumerate(self.entries)
-                if entry.op is op
+                (rank[model.name], tp, variants.index(entry.variant), tokens, entry, model)
+                for entry in entries
                 for model, tp in entry.uses
                 if model.name in models and tp in (selection.tps or (tp,))
                 for tokens in entry.tokens

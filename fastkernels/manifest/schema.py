@@ -55,7 +55,7 @@ class OperatorRow(_Row):
     """1 kernel, 2 block, 3 decoder layer, 4 model."""
     module: StrictStr = ""
     """File stem below `tasks/baseline/L{level}/`; the operator's name where left out."""
-    class_name: StrictStr = Field(alias="class")
+    class_name: StrictStr = Field(alias="class", min_length=1)
     """Class in that file."""
     scenarios: list[EntryRow] = Field(min_length=1)
     """Its entries."""

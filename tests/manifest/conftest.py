@@ -51,7 +51,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Return a function that writes the small manifest with `old` replaced by `new` as m.yaml in the working directory."""
+    """Return a function that writes the small manifest, `old` replaced by `new`, as m.yaml in the working directory."""
     monkeypatch.chdir(tmp_path)
 
     def write_manifest(old: str = "", new: str = "") -> Path:

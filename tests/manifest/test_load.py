@@ -32,15 +32,21 @@ def test_entries_expand_by_model_tp_variant_and_tokens(write):
 def test_a_scenario_holds_what_its_entry_says(write):
     scenario = load_manifest(write()).scenarios(Selection(targets=("store",), seqlens=(8,)))[0]
     assert (scenario.op, scenario.module, scenario.class_name, scenario.level) == (
-        "store", "store_kvcache", "StoreKVCache", 2,
-    )  # fmt: skip
+        "store",
+        "store_kvcache",
+        "StoreKVCache",
+        2,
+    )
     assert (scenario.model, scenario.model_id, scenario.tp) == ("qwen3-8b", "Qwen/Qwen3-8B", 1)
     assert (scenario.tokens, scenario.category, scenario.init) == (8, "llm", {})
     shapes = {spec.name: scenario.resolved_shape(spec) for spec in scenario.inputs}
     assert shapes == {"key_cache": (40, 16), "slot_mapping": (8,), "cu_seqlens": (9,), "max_seqlen": ()}
     assert [scenario.resolved_args(spec) for spec in scenario.inputs] == [
-        {"std": 0.5}, {"slots": 640}, {"total": 8, "sequences": 8}, {"value": 8},
-    ]  # fmt: skip
+        {"std": 0.5},
+        {"slots": 640},
+        {"total": 8, "sequences": 8},
+        {"value": 8},
+    ]
 
 
 def test_phase_follows_the_token_count_unless_given(write):
@@ -84,12 +90,19 @@ def test_selection(write, selection, count):
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        ({"targets": ("rms_nrm",)}, "m.yaml: operator 'rms_nrm' is not one of rms_norm, store. Did you mean 'rms_norm'?"),
-        ({"targets": ("rms_norm", "rms")}, "m.yaml: operator 'rms' is not one of rms_norm, store. Did you mean 'rms_norm'?"),
+        (
+            {"targets": ("rms_nrm",)},
+            "m.yaml: operator 'rms_nrm' is not one of rms_norm, store. Did you mean 'rms_norm'?",
+        ),
+        (
+            {"targets": ("rms_norm", "rms")},
+            "m.yaml: operator 'rms' is not one of rms_norm, store. Did you mean 'rms_norm'?",
+        ),
         ({"levels": (3,)}, "m.yaml: level 3 is not one of 1, 2"),
         (
             {"models": ("lama31",)},
-            "m.yaml: model 'lama31' starts no name or Hugging Face id of llama31-8b, qwen3-8b. Did you mean 'llama31-8b'?",
+            "m.yaml: model 'lama31' starts no name or Hugging Face id of llama31-8b, qwen3-8b. "
+            "Did you mean 'llama31-8b'?",
         ),
         ({"models": ("",)}, "m.yaml: model '' starts no name or Hugging Face id of llama31-8b, qwen3-8b"),
         ({"tps": (8,)}, "m.yaml: TP 8 is not one of 1, 2"),
@@ -121,6 +134,13 @@ def test_scenarios_survive_a_trip_through_plain_data(shipped):
     for scenario in shipped.scenarios(Selection(models=("qwen3-30b",), tps=(8,))):
         again = Scenario.from_dict(scenario.to_dict())
         assert (again, again.shape_key) == (scenario, scenario.shape_key)
+
+
+def test_variants_come_in_one_order_for_every_model(shipped):
+    orders = {}
+    for scenario in shipped.scenarios(Selection(targets=("rms_norm",), seqlens=(8,))):
+        orders.setdefault((scenario.model, scenario.tp), []).append(scenario.variant)
+    assert {tuple(order) for order in orders.values()} == {("", "residual"), ("", "residual", "q_norm", "k_norm")}
 
 
 def test_ids_are_unique(shipped):

@@ -1,0 +1,193 @@
+"""Shared memory between the trusted and the candidate's worker, with guard bands around each tensor in it.
+
+An arena holds what the candidate may see: weights, inputs, its own outputs; never an expected value. On a CPU it is
+an anonymous memory file that both inherit; on CUDA one allocation of its own (not a part of the caching allocator's
+blocks, which hold other data), exported by the trusted worker through CUDA IPC.
+"""
+
+import mmap
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+
+from fastkernels.bench.isolate.protocol import ProtocolError
+from fastkernels.bench.isolate.slots import Slot, end_of, plan_slots
+
+ROUND_BYTES = 2 * 1024 * 1024
+"""Arenas are multiples of this: CUDA shares memory between processes in such pieces."""
+
+
+class Memory(Protocol):
+    """A block of bytes that two processes see."""
+
+    view: torch.Tensor
+    """uint8 [bytes] over the whole block."""
+
+    def grow(self, size: int) -> None:
+        """Trusted side: make it at least `size` bytes; what it held is lost."""
+
+    def reference(self) -> dict[str, Any]:
+        """Trusted side: what the other process needs to see the block as it is now."""
+
+    def follow(self, reference: dict[str, Any]) -> None:
+        """Candidate's side: see the block that `reference` tells of."""
+
+    def release(self) -> None:
+        """Give the memory back where it is large."""
+
+
+class FileMemory:
+    """An anonymous memory file, inherited by both workers."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.view = torch.empty(0, dtype=torch.uint8)
+
+    def grow(self, size: int) -> None:
+        """Lengthen the file; it never shrinks."""
+        if size > self.view.numel():
+            size = max(size, os.fstat(self._fd).st_size)
+            os.ftruncate(self._fd, size)
+            self.follow({"bytes": size})
+
+    def reference(self) -> dict[str, Any]:
+        """Its length."""
+        return {"bytes": self.view.numel()}
+
+    def follow(self, reference: dict[str, Any]) -> None:
+        """Map the file anew where it has grown; tensors over the old mapping stay valid."""
+        if reference["bytes"] > self.view.numel():
+            self._map = mmap.mmap(self._fd, reference["bytes"])
+            self.view = torch.frombuffer(self._map, dtype=torch.uint8)
+
+    def release(self) -> None:
+        """Hand the pages back to the system and keep the length; they read as zeros afterwards."""
+        if self.view.numel() and hasattr(mmap, "MADV_REMOVE"):
+            self._map.madvise(mmap.MADV_REMOVE)
+
+
+def create_file() -> int:
+    """Descriptor of a new anonymous memory file that can grow but not shrink; a deleted file where there is none."""
+    if hasattr(os, "memfd_create"):
+        import fcntl
+
+        fd = os.memfd_create("fastkernels-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)  # a shorter file would kill the reader
+        return fd
+    with tempfile.TemporaryFile(prefix="fastkernels-arena-") as file:
+        return os.dup(file.fileno())
+
+
+def open_memory(device: torch.device, fd: int) -> Memory:
+    """Memory for this device."""
+    if device.type == "cuda":
+        from fastkernels.bench.isolate.cuda_memory import CudaMemory
+
+        return CudaMemory(device)
+    return FileMemory(fd)
+
+
+class Arena:
+    """Named tensors in shared memory."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._guards: list[tuple[int, int, str]] = []
+        self._expected = torch.empty(0, dtype=torch.uint8)
+        self._strided: list[tuple[Slot, torch.Tensor]] = []
+
+    def reference(self) -> dict[str, Any]:
+        """What the other process must know to find the memory."""
+        return self._memory.reference()
+
+    def follow(self, reference: dict[str, Any]) -> None:
+        """Find the memory that the trusted side tells of."""
+        self._memory.follow(reference)
+
+    def release(self) -> None:
+        """Give the memory back; contents are lost."""
+        self._memory.release()
+
+    def tensor(self, slot: Slot) -> torch.Tensor:
+        """The tensor that lies in a slot; ProtocolError where the slot is not within the arena."""
+        view = self._memory.view
+        if slot.offset < 0 or slot.offset + slot.extent_bytes > view.numel() or slot.offset % slot.itemsize:
+            raise ProtocolError(f"{slot.name}: bytes {slot.offset} to {slot.offset + slot.extent_bytes} of an arena of "
+                                f"{view.numel()}")
+        empty = torch.empty(0, dtype=slot.torch_dtype, device=view.device)
+        return empty.set_(view.untyped_storage(), slot.offset // slot.itemsize, slot.shape, slot.stride)  # type: ignore[call-overload,no-any-return]
+
+    def write(self, tensors: Mapping[str, torch.Tensor]) -> list[Slot]:
+        """Lay these tensors out with random guard bands around each, strides kept; overwrites what was there."""
+        slots = plan_slots(tensors)
+        self.reserve(end_of(slots))
+        self._draw_guards(slots)
+        self._strided = []
+        for slot in slots:
+            if slot.has_gaps:
+                self._bytes(slot).random_()
+            self.tensor(slot).copy_(tensors[slot.name])
+            if slot.has_gaps:
+                self._strided.append((slot, self._bytes(slot).clone()))
+        return slots
+
+    def reserve(self, size: int) -> None:
+        """Make room for `size` bytes; contents are lost where it grows."""
+        self._memory.grow(-(-size // ROUND_BYTES) * ROUND_BYTES)
+
+    def place(self, tensors: Mapping[str, torch.Tensor]) -> list[Slot] | None:
+        """Copy these tensors in, contiguous and from the start; None where the memory is too small."""
+        slots = plan_slots({name: t.detach() for name, t in tensors.items()}, contiguous=True)
+        if end_of(slots) > self._memory.view.numel():
+            return None
+        for slot in slots:
+            self.tensor(slot).copy_(tensors[slot.name])
+        return slots
+
+    def damaged(self) -> str | None:
+        """Name of a tensor beside which the guard bytes of the last `write` were changed, or None."""
+        if not self._guards or torch.equal(self._current_guards(), self._expected):
+            return self._damaged_gap()
+        at = 0
+        for start, end, name in self._guards:
+            size = end - start
+            if not torch.equal(self._memory.view[start:end], self._expected[at:at + size]):
+                return name
+            at += size
+        return None
+
+    def _draw_guards(self, slots: list[Slot]) -> None:
+        self._guards, start, before = [], 0, ""
+        for slot in slots:
+            self._guards.append((start, slot.offset, before or slot.name))
+            start, before = slot.offset + slot.extent_bytes, slot.name
+        if slots:
+            self._guards.append((start, end_of(slots), before))
+        view = self._memory.view
+        total = sum(end - start for start, end, _ in self._guards)
+        # Secret, so that a kernel cannot write the expected bytes: seeded from the system, not from the run's seed.
+        generator = torch.Generator(view.device).manual_seed(secrets.randbits(63))
+        self._expected = torch.randint(0, 256, (total,), dtype=torch.uint8, device=view.device, generator=generator)
+        at = 0
+        for start, end, _ in self._guards:
+            view[start:end] = self._expected[at:at + end - start]
+            at += end - start
+
+    def _current_guards(self) -> torch.Tensor:
+        return torch.cat([self._memory.view[start:end] for start, end, _ in self._guards])
+
+    def _damaged_gap(self) -> str | None:
+        for slot, before in self._strided:
+            covered = torch.zeros(slot.extent_bytes, dtype=torch.bool, device=before.device)
+            shape, stride = (*slot.shape, slot.itemsize), (*(s * slot.itemsize for s in slot.stride), 1)
+            covered.as_strided(shape, stride).fill_(True)
+            if not torch.equal(self._bytes(slot)[~covered], before[~covered]):
+                return slot.name
+        return None
+
+    def _bytes(self, slot: Slot) -> torch.Tensor:
+        return self._memory.view[slot.offset:slot.offset + slot.extent_bytes]

@@ -1,0 +1,30 @@
+"""Builds an operator's module from a scenario, alike in both workers."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastkernels.manifest import Scenario
+
+
+def init_arguments(scenario: Scenario) -> dict[str, Any]:
+    """The init arguments with dtype names turned into dtypes."""
+    return {key: getattr(torch, value) if key == "dtype" and isinstance(value, str) else value
+            for key, value in scenario.init.items()}
+
+
+def build(cls: type[nn.Module], scenario: Scenario, device: torch.device) -> nn.Module:
+    """Build the module on a device, in evaluation mode."""
+    with torch.device(device):
+        return cls(**init_arguments(scenario)).eval()
+
+
+def state_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights and persistent buffers by name, as a checkpoint holds them."""
+    return {name: tensor.detach() for name, tensor in module.state_dict().items() if isinstance(tensor, torch.Tensor)}
+
+
+def everything_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Every parameter and buffer by name, buffers that no checkpoint holds among them."""
+    return {name: tensor.detach() for name, tensor in (*module.named_parameters(), *module.named_buffers())}

@@ -1,0 +1,207 @@
+"""The candidate's process: imports it through the overlay, builds it, calls it and times it."""
+
+import gc
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastkernels.bench.isolate.arena import Arena
+from fastkernels.bench.isolate.build import build, everything_of, state_of
+from fastkernels.bench.isolate.failure import failure
+from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.isolate.service import Service
+from fastkernels.bench.isolate.slots import Slot, dtype_name
+from fastkernels.bench.isolate.tree import describe
+from fastkernels.manifest import Scenario
+from fastkernels.registry import Overlay
+from fastkernels.results import Verdict
+
+
+class CandidateService(Service):
+    """Answers the supervisor's requests with what the candidate does."""
+
+    def __init__(self, device: torch.device, arenas: list[Arena]) -> None:
+        super().__init__(device, arenas)
+        self._overlay: Overlay | None = None
+        self._module: nn.Module | None = None
+        self._kept: dict[str, torch.Tensor] = {}
+        self._previous: list[torch.Tensor] = []
+        self._leaves: list[torch.Tensor] = []
+
+    def on_hello(self, message: Message) -> Message:
+        """Lay the candidates over the baseline; a candidate's import comes with `build`."""
+        directory = message["candidates"]
+        self._overlay = Overlay(None if directory is None else Path(directory))
+        self._overlay.install()
+        return {}
+
+    def on_import(self, message: Message) -> Message:
+        """Import the operator's module."""
+        assert self._overlay is not None
+        try:
+            module = self._overlay.module(message["module"])
+        except Exception as error:
+            return failure(error, Verdict.IMPORT_ERROR, "import")
+        if not isinstance(getattr(module, message["class_name"], None), type):
+            return {"verdict": str(Verdict.MISSING_CLASS), "message": f"no class {message['class_name']} after import"}
+        return {}
+
+    def on_build(self, message: Message) -> Message:
+        """Build the module and load the weights from the arena."""
+        assert self._overlay is not None
+        self.follow(message)
+        scenario = Scenario.from_dict(message["scenario"])
+        cls = getattr(self._overlay.module(scenario.relative_module), scenario.class_name)
+        try:
+            self._module = build(cls, scenario, self.device)
+        except Exception as error:
+            return self._failed(error, Verdict.INIT_ERROR, "__init__")
+        slots = [Slot.from_dict(data) for data in message["weights"]]
+        difference = _difference({slot.name: slot for slot in slots}, state_of(self._module))
+        if difference:
+            return {"verdict": str(Verdict.WRONG_WEIGHTS), "message": difference}
+        try:
+            self._load(slots)
+        except Exception as error:
+            return self._failed(error, Verdict.INIT_ERROR, "loading weights")
+        return {}
+
+    def on_call(self, message: Message) -> Message:
+        """Call forward on the inputs in the arena, or on those of a timing set that the arena's are copied into."""
+        self.follow(message)
+        inputs = self.read_inputs(message)
+        timed = message.get("set")
+        if timed is not None:
+            arena_inputs, inputs = inputs, self.refill(timed, inputs)
+        started = time.perf_counter()
+        try:
+            outputs = self.run(inputs)
+        except Exception as error:
+            return self._failed(error, Verdict.FORWARD_ERROR, "forward")
+        ran_s = time.perf_counter() - started
+        if timed is not None:
+            for name, tensor in arena_inputs.items():
+                if isinstance(tensor, torch.Tensor):
+                    tensor.copy_(inputs[name])
+        return {**self._report(inputs, outputs), "ran_s": ran_s}
+
+    def on_collect(self, message: Message) -> Message:
+        """Copy the outputs of the last call into the arena, which has grown since."""
+        self.follow(message)
+        return {"slots": self._place()}
+
+    def on_finish(self, message: Message) -> Message:
+        """Free what the scenario has left."""
+        del message
+        self._module, self._kept, self._previous, self._leaves = None, {}, [], []
+        self.free()
+        return {}
+
+    def run(self, inputs: dict[str, Any]) -> Any:
+        """One call of forward, finished on the device."""
+        outputs = self.call(inputs)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return outputs
+
+    def call(self, inputs: dict[str, Any]) -> Any:
+        """One call of forward."""
+        assert self._module is not None
+        with torch.inference_mode():
+            return self._module(**inputs)
+
+    def timed(self, work: Callable[[], Message]) -> Message:
+        """Timing of the candidate: what it raises there is its failure too."""
+        try:
+            return work()
+        except Exception as error:
+            return self._failed(error, Verdict.FORWARD_ERROR, "forward, in a timed call,")
+
+    def _load(self, slots: list[Slot]) -> None:
+        assert self._module is not None
+        state = state_of(self._module)
+        with torch.no_grad():
+            for slot in slots:
+                state[slot.name].copy_(self.weights.tensor(slot))
+        process = getattr(self._module, "process_weights_after_loading", None)
+        if callable(process):
+            process()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self._kept = {name: tensor.clone() for name, tensor in everything_of(self._module).items()}
+
+    def _report(self, inputs: dict[str, Any], outputs: Any) -> Message:
+        self._leaves = []
+        tree = describe(outputs, self._leaves)
+        aliases = self._aliases(inputs)
+        self._previous = self._leaves
+        return {"tree": tree, "aliases": aliases, "weights_changed": self._changed_weights(),
+                "shapes": [[list(t.shape), dtype_name(t.dtype)] for t in self._leaves], "slots": self._place()}
+
+    def _place(self) -> list[dict[str, Any]] | None:
+        slots = self.outputs.place({str(i): tensor for i, tensor in enumerate(self._leaves)})
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return None if slots is None else [slot.to_dict() for slot in slots]
+
+    def _changed_weights(self) -> list[str]:
+        assert self._module is not None
+        now = everything_of(self._module)
+        gone = [name for name in self._kept if name not in now or now[name].shape != self._kept[name].shape]
+        same_shape = [name for name in self._kept if name not in gone]
+        return gone + [name for name in same_shape if not _same_bits(self._kept[name], now[name])]
+
+    def _aliases(self, inputs: dict[str, Any]) -> list[list[Any]]:
+        """[leaf, what] for each output that shares memory with an input, a weight or an output of the call before."""
+        assert self._module is not None
+        places = [(f"input {name}", _span(value)) for name, value in inputs.items() if isinstance(value, torch.Tensor)]
+        places += [(f"weight {name}", _span(tensor)) for name, tensor in everything_of(self._module).items()]
+        places += [("previous call", _span(tensor)) for tensor in self._previous]
+        spans = [_span(leaf) for leaf in self._leaves]
+        found = [[i, what] for i, span in enumerate(spans) for what, place in places if _overlap(span, place)]
+        return found + [[i, f"output {j}"] for i in range(len(spans)) for j in range(i) if _overlap(spans[i], spans[j])]
+
+    def _failed(self, error: Exception, verdict: Verdict, phase: str) -> Message:
+        found = failure(error, verdict, phase)
+        if self.device.type == "cuda":
+            try:
+                torch.cuda.synchronize(self.device)
+            except RuntimeError:  # the context is lost; only a new process gets another
+                found["poisoned"] = True
+        if found["verdict"] == Verdict.OUT_OF_MEMORY:
+            found["poisoned"] = True
+        gc.collect()
+        return found
+
+
+def _difference(expected: dict[str, Slot], found: dict[str, torch.Tensor]) -> str:
+    """One line on what the candidate's state dict lacks, has too much or has otherwise; empty where it fits."""
+    missing, surplus = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    if missing or surplus:
+        words = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has {', '.join(surplus)} besides"] * bool(surplus)
+        return f"the state dict {' and '.join(words)}"
+    for name, slot in expected.items():
+        got = (tuple(found[name].shape), dtype_name(found[name].dtype))
+        if got != (slot.shape, slot.dtype):
+            return f"{name}: {got[1]} {list(got[0])} where the baseline has {slot.dtype} {list(slot.shape)}"
+    return ""
+
+
+def _span(tensor: torch.Tensor) -> tuple[str, int, int]:
+    """Device and address range of a tensor's elements."""
+    if tensor.numel() == 0 or tensor.device.type == "meta":
+        return "", 0, 0
+    extent = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+    return str(tensor.device), tensor.data_ptr(), tensor.data_ptr() + extent * tensor.element_size()
+
+
+def _overlap(a: tuple[str, int, int], b: tuple[str, int, int]) -> bool:
+    return a[0] == b[0] and a[1] < b[2] and b[1] < a[2]
+
+
+def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))

@@ -1,0 +1,92 @@
+"""CUDA memory that two processes see: allocated and exported through the driver, outside torch's caching allocator.
+
+The caching allocator exports whole blocks, in which expected outputs may lie; these allocations hold the arena alone.
+"""
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import torch
+
+_PEER_ACCESS = 1
+"""CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS."""
+
+
+class IpcHandle(ctypes.Structure):
+    """CUipcMemHandle."""
+
+    _fields_ = (("reserved", ctypes.c_char * 64),)
+
+
+class DeviceBytes:
+    """Presents an address as an array that torch views without copying."""
+
+    def __init__(self, address: int, size: int) -> None:
+        self.__cuda_array_interface__ = {"shape": (size,), "typestr": "|u1", "data": (address, False), "version": 3,
+                                         "strides": None, "stream": None}
+
+
+class CudaMemory:
+    """One exported allocation; grows by a new one, and the old one goes once the other process has let go of it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._address = 0
+        self._handle = b""
+        self._retired: list[int] = []
+        self._outdated: list[int] = []
+        self.view = torch.empty(0, dtype=torch.uint8, device=device)
+
+    def grow(self, size: int) -> None:
+        """Allocate anew where the block is too small."""
+        if size <= self.view.numel():
+            return
+        if self._address:
+            self._retired.append(self._address)
+        address = ctypes.c_uint64(0)
+        _check(_driver().cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(size)), f"allocating {size} bytes")
+        handle = IpcHandle()
+        _check(_driver().cuIpcGetMemHandle(ctypes.byref(handle), address), "exporting memory")
+        self._handle = bytes(handle)
+        self._see(address.value, size)
+
+    def reference(self) -> dict[str, Any]:
+        """Size and handle. The other process reads it before this is called again, which frees what it has left."""
+        torch.cuda.synchronize(self._device)
+        for address in self._outdated:
+            _check(_driver().cuMemFree_v2(ctypes.c_uint64(address)), "freeing memory")
+        self._outdated, self._retired = self._retired, []
+        return {"bytes": self.view.numel(), "handle": self._handle.hex()}
+
+    def follow(self, reference: dict[str, Any]) -> None:
+        """Open the block, and close the one before."""
+        handle = bytes.fromhex(reference["handle"])
+        if handle == self._handle:
+            return
+        torch.cuda.synchronize(self._device)
+        if self._address:
+            _check(_driver().cuIpcCloseMemHandle(ctypes.c_uint64(self._address)), "closing shared memory")
+        address = ctypes.c_uint64(0)
+        shared = IpcHandle.from_buffer_copy(handle)
+        _check(_driver().cuIpcOpenMemHandle_v2(ctypes.byref(address), shared, _PEER_ACCESS), "opening shared memory")
+        self._handle = handle
+        self._see(address.value, reference["bytes"])
+
+    def release(self) -> None:
+        """Nothing: the block is kept for the next scenario."""
+
+    def _see(self, address: int, size: int) -> None:
+        self._address = address
+        self.view = torch.as_tensor(DeviceBytes(address, size), device=self._device)
+
+
+@cache
+def _driver() -> ctypes.CDLL:
+    torch.zeros(1, device="cuda")  # makes torch's context current, in which the calls work
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def _check(status: int, doing: str) -> None:
+    if status != 0:
+        raise RuntimeError(f"{doing}: CUDA driver error {status}")

@@ -1,0 +1,48 @@
+"""Turns what a candidate raised into a verdict, one line and the frames that are its own."""
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastkernels.bench.isolate.memory import tells_out_of_memory
+from fastkernels.results import Verdict
+
+MAX_LINE = 300
+"""Characters of a message."""
+
+MAX_EVIDENCE = 8000
+"""Characters of a traceback."""
+
+_HARNESS = str(Path(__file__).resolve().parents[1])
+_TORCH = str(Path(torch.__file__).resolve().parent)
+
+
+def failure(error: BaseException, verdict: Verdict, phase: str) -> dict[str, Any]:
+    """Describe an exception of the candidate; running out of memory has its own verdict whatever the phase."""
+    text = exception_line(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or tells_out_of_memory(text):
+        verdict = Verdict.OUT_OF_MEMORY
+    return {"verdict": str(verdict), "message": f"{phase} raised {text}", "evidence": candidate_frames(error)}
+
+
+def exception_line(error: BaseException) -> str:
+    """`ValueError: the first line`, whatever the exception's own str() does."""
+    try:
+        words = str(error)
+    except Exception as second:
+        words = f"(its message cannot be read: {type(second).__name__})"
+    first = next((line.strip() for line in words.splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first}"[:MAX_LINE].removesuffix(": ")
+
+
+def candidate_frames(error: BaseException) -> str:
+    """The traceback from the candidate's first frame on; frames of torch's call machinery are left out."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((_HARNESS, _TORCH, "<frozen importlib"))]
+    try:
+        lines = traceback.format_list(own) + traceback.format_exception_only(error)
+    except Exception as second:  # an exception class with a __str__ of its own kind
+        lines = [*traceback.format_list(own), f"{type(error).__name__} (its message cannot be read: {second!r})"]
+    return "".join(lines)[-MAX_EVIDENCE:].strip()

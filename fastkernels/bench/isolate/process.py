@@ -1,0 +1,153 @@
+"""One worker process as the supervisor sees it: start, requests with a deadline, verdict of its end, reaping."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fastkernels
+from fastkernels.bench.isolate import protocol
+from fastkernels.bench.isolate.memory import kernel_oom_kills, tells_out_of_memory
+from fastkernels.bench.isolate.protocol import DeadlineError, Message, PeerClosedError, ProtocolError
+from fastkernels.results import Verdict
+
+TAIL_BYTES = 4000
+"""How much of a dead worker's output becomes evidence."""
+
+REAP_S = 5.0
+"""How long a process that closed its socket may take to end, and a killed one to be gone."""
+
+
+class WorkerEndedError(Exception):
+    """The worker died, hung or answered nonsense; it is gone when this is raised."""
+
+    def __init__(self, verdict: Verdict, message: str, evidence: str) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+        self.message = message
+        self.evidence = evidence
+
+
+class WorkerProcess:
+    """A child process in a session of its own that answers requests; killed with its whole group on close.
+
+    role: `baseline` (trusted) or `candidate`. arenas: descriptors of the shared memory files that it inherits.
+    memory_limit_bytes: private memory that it may take beyond its start (None: no limit).
+    """
+
+    def __init__(self, role: str, device: str, arenas: Sequence[int] = (),
+                 memory_limit_bytes: int | None = None) -> None:
+        self.role = role
+        self._log = tempfile.TemporaryFile(prefix=f"fastkernels-{role}-")  # noqa: SIM115  closed in close()
+        self._oom_kills = kernel_oom_kills()
+        self._socket, theirs = socket.socketpair()
+        command = [sys.executable, "-P", "-X", "faulthandler", "-m", "fastkernels.bench.isolate.worker",
+                   "--fd", str(theirs.fileno()), "--role", role, "--device", device, "--parent", str(os.getpid()),
+                   "--arenas", ",".join(map(str, arenas))]
+        if memory_limit_bytes is not None:
+            command += ["--memory-limit", str(memory_limit_bytes)]
+        with theirs:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT, env=_environment(),
+                start_new_session=True, pass_fds=(theirs.fileno(), *arenas))
+        self._pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
+        self._finalizer = weakref.finalize(self, _kill_group, self._process, os.getpid())
+        self._requests = 0
+        self.closed = False
+
+    @property
+    def pid(self) -> int:
+        """Process id, which is also its group's id."""
+        return self._process.pid
+
+    def request(self, message: Message, timeout_s: float) -> Message:
+        """Send one message and return the answer; WorkerEndedError where none comes within `timeout_s`."""
+        self.post(message)
+        return self.answer(timeout_s)
+
+    def post(self, message: Message) -> None:
+        """Send one message; `answer` must follow."""
+        self._requests += 1
+        with contextlib.suppress(PeerClosedError, DeadlineError):  # answer() finds out why
+            protocol.send(self._socket, {**message, "id": self._requests}, time.monotonic() + REAP_S)
+
+    def answer(self, timeout_s: float) -> Message:
+        """Return the answer to the last `post`."""
+        try:
+            reply = protocol.receive(self._socket, time.monotonic() + timeout_s, self._pidfd)
+            if reply.pop("id", None) != self._requests:
+                raise ProtocolError("an answer to another request")
+            return reply
+        except DeadlineError:
+            self._end(Verdict.HUNG, f"no answer within {timeout_s:g} s", last_words=False)
+        except ProtocolError as error:
+            self._end(Verdict.NO_RESULT, f"the process answered {error}", last_words=False)
+        except PeerClosedError:
+            self._died()
+        raise AssertionError("unreachable")
+
+    def output_tail(self) -> str:
+        """The end of what the process printed."""
+        size = os.fstat(self._log.fileno()).st_size
+        start = max(0, size - TAIL_BYTES)
+        return os.pread(self._log.fileno(), TAIL_BYTES, start).decode(errors="replace").strip()
+
+    def close(self) -> None:
+        """Kill the process and its group and reap it; a second call does nothing."""
+        if self.closed:
+            return
+        self.closed = True
+        self._finalizer()
+        self._socket.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+        self._log.close()
+
+    def _died(self) -> None:
+        """Turn the end of the process into its verdict."""
+        try:
+            status = self._process.wait(REAP_S)
+        except subprocess.TimeoutExpired:
+            self._end(Verdict.NO_RESULT, "the process closed its connection without an answer")
+        if status >= 0:
+            self._end(Verdict.EXITED, f"the process ended by itself with exit status {status}")
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+        killed_by_kernel = -status == signal.SIGKILL and kernel_oom_kills() > self._oom_kills
+        if killed_by_kernel or tells_out_of_memory(self.output_tail()):
+            self._end(Verdict.OUT_OF_MEMORY, f"the process ran out of memory ({name})")
+        self._end(Verdict.CRASHED, f"the process was ended by {name}")
+
+    def _end(self, verdict: Verdict, message: str, last_words: bool = True) -> None:
+        evidence = self.output_tail()
+        if not last_words and self._process.poll() is None:
+            evidence = f"{evidence}\n(the process was killed by the supervisor)".strip()
+        self.close()
+        raise WorkerEndedError(verdict, message, evidence)
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment; in a checkout that is not installed, with the checkout on the path."""
+    environment = dict(os.environ)
+    root = Path(fastkernels.__file__).resolve().parents[1]
+    if root.name not in ("site-packages", "dist-packages"):
+        paths = [str(root), *filter(None, [environment.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+    return environment
+
+
+def _kill_group(process: "subprocess.Popen[Any]", owner: int) -> None:
+    """Kill a worker with everything in its group; in a forked copy of the supervisor do nothing."""
+    if os.getpid() != owner:
+        return
+    with contextlib.suppress(ProcessLookupError):  # all of the group is gone already
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel; init will reap it
+        process.wait(REAP_S)

@@ -1,0 +1,99 @@
+"""What a grader needs to know, and which device `auto` stands for."""
+
+import ctypes
+import hashlib
+import importlib.util
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastkernels.errors import DeviceError, one_of
+
+DEVICES = ("auto", "cpu", "cuda")
+BASELINES = ("auto", "native")
+
+
+@dataclass(frozen=True)
+class GraderSettings:
+    """How scenarios are graded; times in seconds."""
+
+    device: str = "auto"
+    """`cpu`, `cuda`, or `auto`: CUDA where torch and the machine have it."""
+    baseline: str = "auto"
+    """What the baseline runs: `auto` (the production path of the device) or `native` (plain PyTorch)."""
+    seed: int = 0
+    """Seed of weights and inputs."""
+    timeout_s: float = 60.0
+    """Longest that one request to the candidate's process may take (import, build, a call, a round of timed calls)."""
+    timing: bool = True
+    """False checks correctness only."""
+    num_warmup: int = 10
+    """Untimed calls of each side before timing."""
+    num_runs: int = 100
+    """Most timed calls of each side."""
+    max_time_s: float = 1.0
+    """Most time spent on timing one scenario."""
+    min_speedup: float | None = None
+    """A correct candidate below this speedup is TOO_SLOW; None demands nothing."""
+    self_test: bool = False
+    """True grades the baseline itself, whatever candidates there are."""
+    candidates_dir: Path | None = None
+    """Directory of candidates; None stands for `tasks/candidate` of the installed package."""
+    manifest: Path | None = None
+    """Manifest given by the user; only for the command line that reproduces a result."""
+    seqlens: tuple[int, ...] = ()
+    """Token counts asked for by name: these are graded also where a CPU run would leave them out."""
+    memory_limit_bytes: int | None = None
+    """Memory that the candidate's process may take on a CPU; None is half of what is available when it starts."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("device", DEVICES), ("baseline", BASELINES)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: {one_of(getattr(self, name), allowed)}")
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for settings under which a finished result may be kept; the seed and the limits do not count."""
+        kept = [resolve_device(self.device), self.baseline, self.timing, self.num_warmup, self.num_runs,
+                self.max_time_s, self.min_speedup, self.self_test]
+        return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for `KernelBenchResult.settings`."""
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        data["candidates_dir"] = None if self.candidates_dir is None else str(self.candidates_dir)
+        data["manifest"] = None if self.manifest is None else str(self.manifest)
+        return {**data, "seqlens": list(self.seqlens)}
+
+
+def resolve_device(device: str) -> str:
+    """Return `cpu` or `cuda` for a device setting, without importing torch; DeviceError where CUDA is not to be had."""
+    missing = None if device == "cpu" else cuda_missing()
+    if device == "cuda" and missing:
+        raise DeviceError(f"device cuda: {missing}; allowed here: cpu, auto")
+    return "cpu" if device == "cpu" or missing else "cuda"
+
+
+def cuda_missing() -> str | None:
+    """Say why CUDA cannot be used, or None where it can."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return "torch is not installed"
+    text = (Path(spec.origin).parent / "version.py").read_text()
+    if not re.search(r"^cuda\b[^=]*=\s*['\"]", text, re.MULTILINE):
+        return "this torch is built without CUDA"
+    return None if cuda_device_count() else "no CUDA device is found"
+
+
+def cuda_device_count() -> int:
+    """Devices that the CUDA driver shows to this process (CUDA_VISIBLE_DEVICES counts); 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value

@@ -1,0 +1,36 @@
+"""Hooks of the process that reports: the only one, or xdist's controller."""
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_fastkernels.xdist_bridge import KEY
+
+if TYPE_CHECKING:
+    from pytest_fastkernels.session import FkSession
+
+
+class ReportHooks:
+    """Takes results from reports and words them; returns at once in runs that grade nothing."""
+
+    def __init__(self, fk: "FkSession") -> None:
+        self.fk = fk
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Note what runs, for the progress line."""
+        if self.fk.run.collects:
+            self.fk.report.started(nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the results."""
+        if self.fk.run.collects or hasattr(report, KEY):
+            self.fk.receive(report)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_teststatus(self, report: pytest.CollectReport | pytest.TestReport) -> Generator[None, Any, Any]:
+        """Leave letters to pytest under -q, words with the finding under -v, and print group lines otherwise."""
+        status = yield
+        if isinstance(report, pytest.TestReport) and (self.fk.run.collects or hasattr(report, KEY)):
+            return self.fk.report.status(report, status)
+        return status

@@ -1,0 +1,297 @@
+"""Each kind of broken manifest, with the message that it gives."""
+
+import pytest
+
+from fastkernels.errors import ManifestError
+from fastkernels.manifest import load_manifest
+
+ENTRY = "m.yaml: operators.rms_norm.scenarios[0]"
+STORE = "m.yaml: operators.store.scenarios[0]"
+X = "x: {shape: [tokens, 4096], dtype: bfloat16, values: normal}"
+SLOTS = "{shape: [tokens], dtype: int64, values: slot_mapping, args: {slots: 64*tokens+128}}"
+SIZE = "a number of at least 1 or an expression such as tokens, 4*tokens, tokens+1"
+
+UNKNOWN_KEYS = [
+    (
+        "category: llm",
+        "category: llm\nauthor: me",
+        "m.yaml: author: unknown key; allowed are schema_version, category, models, operators. "
+        "Did you mean 'category'?",
+    ),
+    (
+        "id: Qwen/Qwen3-8B",
+        "name: Qwen/Qwen3-8B",
+        "m.yaml: models.qwen3-8b.id: missing\nm.yaml: models.qwen3-8b.name: unknown key; allowed are id, tp",
+    ),
+    (
+        "    class: RMSNorm",
+        "    clas: RMSNorm",
+        "m.yaml: operators.rms_norm.class: missing\nm.yaml: operators.rms_norm.clas: unknown key; allowed are level, "
+        "module, class, scenarios. Did you mean 'class'?",
+    ),
+    (
+        "      tokens: [1, 512]",
+        "      toknes: [1, 512]",
+        f"{ENTRY}.tokens: missing\n{ENTRY}.toknes: unknown key; allowed are uses, tokens, phase, variant, init, "
+        "inputs. Did you mean 'tokens'?",
+    ),
+    (
+        X,
+        X.replace("dtype", "dtpye"),
+        f"{ENTRY}.inputs.x.dtpye: unknown key; allowed are shape, dtype, values, args. Did you mean 'dtype'?",
+    ),
+]
+
+WRONG_TYPES = [
+    ("tokens: [1, 512]", "tokens: 512", f"{ENTRY}.tokens: 512 is not a list"),
+    ("tokens: [1, 512]", "tokens: [1, many]", f"{ENTRY}.tokens[1]: 'many' is not a whole number"),
+    ("tokens: [1, 512]", "tokens: []", f"{ENTRY}.tokens: [] is empty; at least one is needed"),
+    ("uses: [llama31-8b-tp1, qwen3-8b-tp2]", "uses: []", f"{ENTRY}.uses: [] is empty; at least one is needed"),
+    (
+        "init: {hidden_size: 4096, eps: 1.0e-05, dtype: bfloat16}",
+        "init: [4096]",
+        f"{ENTRY}.init: [4096] is not a mapping",
+    ),
+    ("level: 1", "level: one", "m.yaml: operators.rms_norm.level: 'one' is not a whole number"),
+    ("level: 1", "level: true", "m.yaml: operators.rms_norm.level: True is not a whole number"),
+    ("category: llm", "category: 3", "m.yaml: category: 3 is not text"),
+    ("[tokens, 4096]", "[tokens, 40.5]", f"{ENTRY}.inputs.x.shape[1]: 40.5 is not a number or an expression in tokens"),
+    (X, "x: normal", f"{ENTRY}.inputs.x: 'normal' is not a mapping"),
+    (
+        "  qwen3-8b: {id: Qwen/Qwen3-8B, tp: [1, 2]}",
+        "  8: {id: Qwen/Qwen3-8B, tp: [1, 2]}",
+        "m.yaml: models[8]: 8 is not text",
+    ),
+]
+
+WRONG_VALUES = [
+    ("schema_version: 1", "schema_version: 2", "m.yaml: schema_version: 2 is not 1, the version that is read here"),
+    ("level: 1", "level: 5", "m.yaml: operators.rms_norm.level: 5 is not one of 1, 2, 3, 4"),
+    ("class: RMSNorm", "class: RMS-Norm", "m.yaml: operators.rms_norm.class: 'RMS-Norm' is not a Python identifier"),
+    (
+        "module: store_kvcache",
+        "module: L1/store",
+        "m.yaml: operators.store.module: 'L1/store' is not a Python identifier",
+    ),
+    ("  rms_norm:", "  rms-norm:", "m.yaml: operators.rms-norm: 'rms-norm' is not a Python identifier"),
+    (
+        "  qwen3-8b: {id: Qwen/Qwen3-8B, tp: [1, 2]}",
+        "  qwen3-8b: {id: Qwen/Qwen3-8B, tp: [1, 2, 2]}",
+        "m.yaml: models.qwen3-8b.tp[2]: 2 is given twice",
+    ),
+    ("tokens: [1, 512]", "tokens: [0, 512]", f"{ENTRY}.tokens[0]: 0 is not a token count of at least 1"),
+    ("tokens: [1, 512]", "tokens: [512, 512]", f"{ENTRY}.tokens: 512 is given twice"),
+    (
+        "phase: prefill",
+        "phase: prefil",
+        f"{STORE}.phase: 'prefil' is not one of decode, prefill. Did you mean 'prefill'?",
+    ),
+    (
+        "variant: residual",
+        "variant: with-residual",
+        "m.yaml: operators.rms_norm.scenarios[1].variant: 'with-residual' is not lower-case letters, digits and "
+        "'_' only",
+    ),
+]
+
+USES = [
+    (
+        "llama31-8b-tp1, qwen3-8b-tp2",
+        "llama31-8b-tp3",
+        f"{ENTRY}.uses[0]: TP 3 is not one of 1, 2, 4, 8, the degrees of llama31-8b",
+    ),
+    (
+        "llama31-8b-tp1, qwen3-8b-tp2",
+        "llama31-8b-tp1, qwen3-9b-tp2",
+        f"{ENTRY}.uses[1]: model 'qwen3-9b' is not one of llama31-8b, qwen3-8b. Did you mean 'qwen3-8b'?",
+    ),
+    (
+        "llama31-8b-tp1, qwen3-8b-tp2",
+        "llama31-8b",
+        f"{ENTRY}.uses[0]: 'llama31-8b' is not of the form MODEL-tpN, such as llama31-8b-tp2",
+    ),
+    (
+        "      variant: residual\n",
+        "",
+        "m.yaml: operators.rms_norm.scenarios[1]: rms_norm[llama31-8b-tp1-s512] is in operators.rms_norm.scenarios[0] "
+        "already",
+    ),
+    (
+        "llama31-8b-tp1, qwen3-8b-tp2",
+        "llama31-8b-tp1, llama31-8b-tp1",
+        f"{ENTRY}.uses: 'llama31-8b-tp1' is given twice",
+    ),
+]
+
+INIT = [
+    ("hidden_size: 4096", "hidden_size: 0", f"{ENTRY}.init.hidden_size: 0 is not a size of at least 1"),
+    (
+        "eps: 1.0e-05",
+        "eps: 1e-05",
+        f"{ENTRY}.init.eps: '1e-05' is text in YAML 1.1; a number needs a point and a sign: 1.0e-05",
+    ),
+    (
+        "eps: 1.0e-05, dtype: bfloat16",
+        "eps: 1.0e-05, dtype: bf16",
+        f"{ENTRY}.init.dtype: 'bf16' is not one of bfloat16, float16, float32, float64, float8_e4m3fn, float8_e5m2, "
+        "int8, uint8, int16, int32, int64, bool. Did you mean 'bfloat16'?",
+    ),
+]
+
+PLAIN = "a number, text, a truth value, null, or a list or mapping of these"
+NOT_PLAIN = [
+    (
+        "hidden_size: 4096",
+        "hidden_size: 2026-11-21",
+        f"{ENTRY}.init.hidden_size: datetime.date(2026, 11, 21) is not {PLAIN}",
+    ),
+    ("hidden_size: 4096", "sizes: {1: 2}", f"{ENTRY}.init.sizes: {{1: 2}} is not {PLAIN}"),
+    ("hidden_size: 4096", "sizes: &loop [*loop]", f"{ENTRY}.init.sizes: [[...]] is not {PLAIN}"),
+    (
+        "args: {value: tokens}",
+        "args: {value: !!set {a}}",
+        f"{STORE}.inputs.max_seqlen.args.value: {{'a'}} is not {PLAIN}",
+    ),
+]
+
+SHAPES = [
+    ("[tokens, 4096]", "[tokens, 0]", f"{ENTRY}.inputs.x.shape[1]: 0 is not {SIZE}"),
+    ("[tokens, 4096]", "[tokens, -1]", f"{ENTRY}.inputs.x.shape[1]: -1 is not {SIZE}"),
+    ("[tokens, 4096]", "[token, 4096]", f"{ENTRY}.inputs.x.shape[0]: 'token' is not {SIZE}. Did you mean 'tokens'?"),
+    (
+        "[tokens, 4096]",
+        "[tokens/2, 4096]",
+        f"{ENTRY}.inputs.x.shape[0]: 'tokens/2' is not {SIZE}. Did you mean 'tokens'?",
+    ),
+    ("[tokens, 4096]", "[0*tokens, 4096]", f"{ENTRY}.inputs.x.shape[0]: '0*tokens' is not {SIZE}"),
+    (X, "x: {dtype: bfloat16, values: normal}", f"{ENTRY}.inputs.x.shape: missing"),
+    (X, "x: {shape: [tokens], values: normal}", f"{ENTRY}.inputs.x.dtype: missing"),
+    (
+        "dtype: bfloat16, values: normal",
+        "dtype: floaty, values: normal",
+        f"{ENTRY}.inputs.x.dtype: 'floaty' is not one of bfloat16, float16, float32, float64. Did you mean 'float64'?",
+    ),
+    (
+        "dtype: int64, values: slot_mapping",
+        "dtype: float16, values: slot_mapping",
+        f"{STORE}.inputs.slot_mapping.dtype: 'float16' is not one of int32, int64",
+    ),
+]
+
+GENERATORS = [
+    (
+        "dtype: bfloat16, values: normal",
+        "dtype: bfloat16, values: normals",
+        f"{ENTRY}.inputs.x.values: 'normals' is not one of normal, literal, positions, token_ids, slot_mapping, "
+        "block_table, seqused_k, cu_seqlens, same_as. Did you mean 'normal'?",
+    ),
+    (
+        X,
+        "x: {shape: [tokens], dtype: int64, values: token_ids}",
+        f"{ENTRY}.inputs.x.args.vocab: missing; token_ids needs it",
+    ),
+    (
+        "args: {std: 0.5}",
+        "args: {sdt: 0.5}",
+        f"{STORE}.inputs.key_cache.args.sdt: unknown argument; normal takes std. Did you mean 'std'?",
+    ),
+    ("args: {std: 0.5}", "args: {std: -1}", f"{STORE}.inputs.key_cache.args.std: -1 is not a number over 0"),
+    ("args: {slots: 64*tokens+128}", "args: {slots: 0}", f"{STORE}.inputs.slot_mapping.args.slots: 0 is not {SIZE}"),
+    (
+        "args: {slots: 64*tokens+128}",
+        "args: {slots: 100}",
+        f"{STORE}.inputs.slot_mapping.args.slots: 100 is under the 2048 distinct values of 2048 tokens",
+    ),
+    ("shape: [9]", "shape: [8]", f"{STORE}.inputs.cu_seqlens.shape: [8] is not [9], the boundaries of 8 sequences"),
+    (
+        "{values: literal, args: {value: tokens}}",
+        "{values: literal}",
+        f"{STORE}.inputs.max_seqlen.args.value: missing; literal needs it",
+    ),
+    (
+        "{values: literal, args: {value: tokens}}",
+        "{values: literal, shape: [1], args: {value: tokens}}",
+        f"{STORE}.inputs.max_seqlen.shape: literal makes no tensor and has none",
+    ),
+    (
+        "args: {of: x}",
+        "args: {of: y}",
+        "m.yaml: operators.rms_norm.scenarios[1].inputs.residual.args.of: 'y' is no earlier input; those are x",
+    ),
+    (
+        "shape: [tokens, 4096], dtype: bfloat16, values: same_as",
+        "shape: [tokens, 8], dtype: bfloat16, values: same_as",
+        "m.yaml: operators.rms_norm.scenarios[1].inputs.residual: shape and dtype differ from those of x: "
+        "['tokens', 4096] bfloat16",
+    ),
+]
+
+YAML = [
+    ("models:", "models: [", "m.yaml: line 5, column 3: did not find expected ',' or ']'"),
+    ("level: 1", "level: 1\n    level: 2", "m.yaml: line 9, column 5: key 'level' is given twice in one mapping"),
+    ("  store:", "  rms_norm:", "m.yaml: line 23, column 3: key 'rms_norm' is given twice in one mapping"),
+    ("category: llm", "category: !!python/object:os.system llm", "m.yaml: line 2, column 11: could not determine a "),
+]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [*UNKNOWN_KEYS, *WRONG_TYPES, *WRONG_VALUES, *USES, *INIT, *NOT_PLAIN, *SHAPES, *GENERATORS],
+)
+def test_message(write, old, new, message):
+    with pytest.raises(ManifestError) as error:
+        load_manifest(write(old, new))
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("old", "new", "start"), YAML)
+def test_yaml_message_names_the_line(write, old, new, start):
+    with pytest.raises(ManifestError) as error:
+        load_manifest(write(old, new))
+    assert str(error.value).startswith(start)
+
+
+def test_a_missing_file(write, tmp_path):
+    write()
+    with pytest.raises(ManifestError, match=r"^none\.yaml: no such manifest$"):
+        load_manifest(tmp_path / "none.yaml")
+
+
+def test_a_directory(write, tmp_path):
+    write()
+    with pytest.raises(ManifestError, match=r"^\.: cannot be read: "):
+        load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"",
+            "m.yaml: found nothing; a manifest is a mapping with the keys schema_version, category, models, operators",
+        ),
+        (
+            b"- a",
+            "m.yaml: found list; a manifest is a mapping with the keys schema_version, category, models, operators",
+        ),
+        (b"a: \xff", "m.yaml: not UTF-8: byte 3: invalid start byte"),
+    ],
+)
+def test_a_file_that_is_no_manifest(write, content, message):
+    path = write()
+    path.write_bytes(content)
+    with pytest.raises(ManifestError) as error:
+        load_manifest(path)
+    assert str(error.value) == message
+
+
+def test_many_problems_are_listed_and_the_rest_counted(write):
+    path = write()
+    path.write_text(
+        path.read_text().replace("4096]", "-1]").replace("tokens: [1, 512]", f"tokens: {list(range(-12, 0))}")
+    )
+    with pytest.raises(ManifestError) as error:
+        load_manifest(path)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 11
+    assert lines[-1] == "m.yaml: 5 more problems"
