@@ -8,7 +8,6 @@ blocks, which hold other data), exported by the trusted worker through CUDA IPC.
 import mmap
 import os
 import secrets
-import tempfile
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -68,18 +67,6 @@ class FileMemory:
         """Hand the pages back to the system and keep the length; they read as zeros afterwards."""
         if self.view.numel() and hasattr(mmap, "MADV_REMOVE"):
             self._map.madvise(mmap.MADV_REMOVE)
-
-
-def create_file() -> int:
-    """Descriptor of a new anonymous memory file that can grow but not shrink; a deleted file where there is none."""
-    if hasattr(os, "memfd_create"):
-        import fcntl
-
-        fd = os.memfd_create("fastkernels-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)  # a shorter file would kill the reader
-        return fd
-    with tempfile.TemporaryFile(prefix="fastkernels-arena-") as file:
-        return os.dup(file.fileno())
 
 
 def open_memory(device: torch.device, fd: int) -> Memory:

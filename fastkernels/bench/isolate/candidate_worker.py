@@ -53,6 +53,7 @@ class CandidateService(Service):
     def on_build(self, message: Message) -> Message:
         """Build the module and load the weights from the arena."""
         assert self._overlay is not None
+        self.free()
         self.follow(message)
         scenario = Scenario.from_dict(message["scenario"])
         cls = getattr(self._overlay.module(scenario.relative_module), scenario.class_name)
@@ -94,12 +95,10 @@ class CandidateService(Service):
         self.follow(message)
         return {"slots": self._place()}
 
-    def on_finish(self, message: Message) -> Message:
-        """Free what the scenario has left."""
-        del message
+    def free(self) -> None:
+        """Free what the scenario before has left."""
         self._module, self._kept, self._previous, self._leaves = None, {}, [], []
-        self.free()
-        return {}
+        super().free()
 
     def run(self, inputs: dict[str, Any]) -> Any:
         """One call of forward, finished on the device."""
@@ -117,9 +116,14 @@ class CandidateService(Service):
     def timed(self, work: Callable[[], Message]) -> Message:
         """Timing of the candidate: what it raises there is its failure too."""
         try:
-            return work()
+            return super().timed(work)
         except Exception as error:
             return self._failed(error, Verdict.FORWARD_ERROR, "forward, in a timed call,")
+
+    def bare_call(self) -> Callable[..., object]:
+        """The candidate's module."""
+        assert self._module is not None
+        return self._module
 
     def _load(self, slots: list[Slot]) -> None:
         assert self._module is not None
@@ -204,4 +208,8 @@ def _overlap(a: tuple[str, int, int], b: tuple[str, int, int]) -> bool:
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.dtype == b.dtype and torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
+    return a.dtype == b.dtype and torch.equal(_as_bytes(a), _as_bytes(b))
+
+
+def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)

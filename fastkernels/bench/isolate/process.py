@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import fastkernels
 from fastkernels.bench.isolate import protocol
@@ -92,7 +92,9 @@ class WorkerProcess:
             self._end(Verdict.NO_RESULT, f"the process answered {error}", last_words=False)
         except PeerClosedError:
             self._died()
-        raise AssertionError("unreachable")
+        except BaseException:  # an interrupt: the answer would be taken for that to the next request
+            self.close()
+            raise
 
     def output_tail(self) -> str:
         """The end of what the process printed."""
@@ -111,7 +113,7 @@ class WorkerProcess:
             os.close(self._pidfd)
         self._log.close()
 
-    def _died(self) -> None:
+    def _died(self) -> NoReturn:
         """Turn the end of the process into its verdict."""
         try:
             status = self._process.wait(REAP_S)
@@ -125,7 +127,7 @@ class WorkerProcess:
             self._end(Verdict.OUT_OF_MEMORY, f"the process ran out of memory ({name})")
         self._end(Verdict.CRASHED, f"the process was ended by {name}")
 
-    def _end(self, verdict: Verdict, message: str, last_words: bool = True) -> None:
+    def _end(self, verdict: Verdict, message: str, last_words: bool = True) -> NoReturn:
         evidence = self.output_tail()
         if not last_words and self._process.poll() is None:
             evidence = f"{evidence}\n(the process was killed by the supervisor)".strip()

@@ -1,1 +1,24 @@
-"""Timers, schedules, statistics and roofline; no grading."""
+"""Timers, schedules, statistics and roofline; no grading. Nothing imported here needs torch."""
+
+from fastkernels.bench.timing.environment import describe_environment
+from fastkernels.bench.timing.instruments import INSTRUMENTS, Instrument
+from fastkernels.bench.timing.roofline import Peaks, floor_s, roofline_s
+from fastkernels.bench.timing.schedule import BadSamplesError, Comparison, Lane, TimingPlan, compare
+from fastkernels.bench.timing.statistics import Interval
+from fastkernels.bench.timing.witness import check_times
+
+__all__ = [
+    "INSTRUMENTS",
+    "BadSamplesError",
+    "Comparison",
+    "Instrument",
+    "Interval",
+    "Lane",
+    "Peaks",
+    "TimingPlan",
+    "check_times",
+    "compare",
+    "describe_environment",
+    "floor_s",
+    "roofline_s",
+]

@@ -31,7 +31,7 @@ def rms_norm_kernel(
         residual_ptrs = residual_ptr + outer * residual_outer + within * residual_inner + col
         x += tl.load(residual_ptrs, mask=mask, other=0.0).to(tl.float32)
     # The weight is asked for before the sum, so that its latency overlaps the row's.
-    weight = tl.load(weight_ptr + col, mask=col < HIDDEN, other=0.0, eviction_policy="evict_last").to(tl.float32)
+    weight = tl.load(weight_ptr + col, mask=col < HIDDEN, other=0.0).to(tl.float32)
     if RESIDUAL:
         tl.store(residual_ptrs, x.to(residual_ptr.dtype.element_ty), mask=mask)
     scale = tl.rsqrt(tl.sum(x * x, axis=1, keep_dims=True) * (1.0 / HIDDEN) + eps)
@@ -39,11 +39,17 @@ def rms_norm_kernel(
     tl.store(out_ptr + outer * out_outer + within * out_inner + col, y.to(out_ptr.dtype.element_ty), mask=mask)
 
 
-def launch_shape(rows: int, block: int) -> tuple[int, int]:
+def launch_shape(rows: int, block: int, residual: bool) -> tuple[int, int]:
     """(rows a program, warps a program) for padded rows of `block` elements."""
-    del rows
-    per_program = max(1, 1024 // block)
-    return per_program, min(32, max(1, per_program * block // 256))
+    if block <= 1024:
+        return 1024 // block, 4
+    if not residual:
+        return 1, min(16, max(4, block // 512 if block <= 4096 else block // 1024))
+    if rows <= 128:
+        return 1, min(16, block // 512)
+    if rows <= 1024:
+        return 1, max(4, block // 2048)
+    return (2, 4) if block <= 4096 else (1, 16)
 
 
 def as_rows(x: torch.Tensor) -> torch.Tensor:
@@ -88,7 +94,7 @@ class RMSNorm(Op):
         out = torch.empty_like(rows_of_x, memory_format=torch.contiguous_format) if residual is None else rows_of_x
         outer, inner, hidden = rows_of_x.shape
         rows, block = outer * inner, triton.next_power_of_2(hidden)
-        per_program, num_warps = launch_shape(rows, block)
+        per_program, num_warps = launch_shape(rows, block, residual is not None)
         rms_norm_kernel[(triton.cdiv(rows, per_program),)](
             rows_of_x, rows_of_residual, self.weight, out, rows, inner, *rows_of_x.stride()[:2],
             *rows_of_residual.stride()[:2], *out.stride()[:2], self.variance_epsilon, HIDDEN=hidden, BLOCK=block,

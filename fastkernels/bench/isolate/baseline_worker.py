@@ -1,0 +1,194 @@
+"""The trusted process: builds the baseline, draws weights and inputs, judges outputs and times the baseline."""
+
+import hashlib
+import importlib
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastkernels.bench.grade import (
+    CallOutcome,
+    Draw,
+    Finding,
+    Judge,
+    check_task,
+    make_inputs,
+    merge,
+    plan_draws,
+    randomise_weights,
+)
+from fastkernels.bench.isolate.arena import Arena
+from fastkernels.bench.isolate.build import build, state_of
+from fastkernels.bench.isolate.protocol import Message, ProtocolError
+from fastkernels.bench.isolate.service import Service, private_copy
+from fastkernels.bench.isolate.slots import Slot
+from fastkernels.bench.isolate.tree import rebuild
+from fastkernels.manifest import Scenario
+from fastkernels.results import Verdict
+from fastkernels.runtime.op import Op
+
+
+class BaselineService(Service):
+    """Answers the supervisor's requests; what it knows of expected values never leaves this process."""
+
+    def __init__(self, device: torch.device, arenas: list[Arena]) -> None:
+        super().__init__(device, arenas)
+        self._draws: list[Draw] = []
+        self._before: dict[str, Any] = {}
+        self._slots: list[Slot] = []
+        self._findings: list[Finding] = []
+        self._module: nn.Module | None = None
+        self._judge: Judge | None = None
+        self._native = False
+
+    def on_hello(self, message: Message) -> Message:
+        """Take the choice of the baseline's path."""
+        self._native = message["baseline"] == "native"
+        return {}
+
+    def on_prepare(self, message: Message) -> Message:
+        """Build the baseline with random weights, check the task, plan the draws and share the weights."""
+        self.free()
+        self._scenario = Scenario.from_dict(message["scenario"])
+        module = self._module = self._build(message["seed"])
+        finding = check_task(module, self._scenario)
+        if finding is not None:
+            return {"finding": _plain(finding)}
+        self._judge = Judge(module, self._scenario)
+        self._draws = plan_draws(self._scenario, message["seed"], self.device.type)
+        slots = self.weights.write(state_of(module))
+        self.outputs.reserve(1)
+        return {"draws": len(self._draws), "provider": self._provider(), "weights": [slot.to_dict() for slot in slots],
+                "arenas": {"weights": self.weights.reference()}}
+
+    def on_draw(self, message: Message) -> Message:
+        """Draw inputs and lay them into the arena: a planned draw, or a fresh one of the listed shape."""
+        index = message.get("index")
+        draw = self._fresh_draw() if index is None else self._draws[index]
+        self._before = make_inputs(self._scenario, draw, self.device)
+        self._draw = draw
+        tensors = {name: value for name, value in self._before.items() if isinstance(value, torch.Tensor)}
+        self._slots = self.inputs.write(tensors)
+        slots = {slot.name: slot.to_dict() for slot in self._slots}
+        if message.get("keep"):
+            self.sets.append({name: private_copy(value) for name, value in self._before.items()})
+        self.synchronize()
+        return {"inputs": [slots.get(name) or {"name": name, "value": value} for name, value in self._before.items()],
+                "arenas": {"inputs": self.inputs.reference(), "outputs": self.outputs.reference()},
+                "bytes": sum(slot.extent_bytes for slot in self._slots)}
+
+    def on_reserve(self, message: Message) -> Message:
+        """Make room for outputs."""
+        self.outputs.reserve(message["bytes"])
+        return {"arenas": {"outputs": self.outputs.reference()}}
+
+    def on_judge(self, message: Message) -> Message:
+        """Judge the candidate's answer to a call on the last draw."""
+        damaged = self.inputs.damaged()
+        if damaged is not None:
+            return {"finding": {"verdict": str(Verdict.OUT_OF_BOUNDS_WRITE), "correctness": None,
+                                "message": f"memory beside {damaged} was written ({self._draw.name})"}}
+        try:
+            outcome = self._outcome(message["answer"])
+        except (ProtocolError, KeyError, TypeError, ValueError) as error:
+            return {"finding": {"verdict": str(Verdict.NO_RESULT), "correctness": None,
+                                "message": f"the answer to the call is none: {error}"[:300]}}
+        assert self._judge is not None
+        self._findings.append(self._judge.judge(self._before, outcome))
+        return {"finding": _plain(merge(self._findings))}
+
+    def on_work(self, message: Message) -> Message:
+        """Least bytes and operations of a call on the first timing set, and the dtype that bounds its rate."""
+        del message
+        assert isinstance(self._module, Op)
+        inputs = {name: private_copy(value) for name, value in self.sets[0].items()}
+        with torch.inference_mode():
+            outputs: list[torch.Tensor] = []
+            _tensors(self._module(**inputs), outputs)
+            work = self._module.work(inputs, tuple(outputs))
+        floats = [t.dtype for t in (*inputs.values(), *outputs) if isinstance(t, torch.Tensor) and t.is_floating_point()]
+        dtype = str(floats[0] if floats else torch.float32).removeprefix("torch.")
+        return {"bytes": work.bytes, "flops": work.flops, "dtype": dtype}
+
+    def on_environment(self, message: Message) -> Message:
+        """Machine, device and versions."""
+        del message
+        return {"environment": describe_environment(self.device)}
+
+    def on_peaks(self, message: Message) -> Message:
+        """Bandwidth and operations that this device reaches; measured at the first use on a machine."""
+        del message
+        return {"peaks": peaks_of(self.device).to_dict()}
+
+    def free(self) -> None:
+        """Free what the scenario before has left."""
+        self._draws, self._before, self._slots, self._findings = [], {}, [], []
+        self._judge = self._module = None
+        for arena in (self.weights, self.inputs, self.outputs):
+            arena.release()
+        super().free()
+
+    def bare_call(self) -> Callable[..., object]:
+        """The baseline's module."""
+        assert self._module is not None
+        return self._module
+
+    def _build(self, seed: int) -> nn.Module:
+        module = importlib.import_module(f"fastkernels.tasks.baseline.{self._scenario.relative_module}")
+        built = build(getattr(module, self._scenario.class_name), self._scenario, self.device)
+        digest = hashlib.sha256(f"{seed} {self._scenario.shape_key}".encode()).digest()
+        randomise_weights(built, int.from_bytes(digest[:4], "big"))
+        if self._native:
+            for part in built.modules():
+                if isinstance(part, Op):
+                    part.forward = MethodType(type(part).forward_native, part)
+        return built
+
+    def _provider(self) -> str:
+        if self._native or not isinstance(self._module, Op):
+            return "native"
+        return self._module.provider_on(self.device)
+
+    def _fresh_draw(self) -> Draw:
+        listed = next(draw for draw in self._draws if draw.tokens == self._scenario.tokens)
+        return replace(listed, seed=secrets.randbits(31), name=f"{listed.name}, fresh")
+
+    def _outcome(self, answer: Message) -> CallOutcome:
+        """Read the candidate's answer with distrust: every slot and node is checked."""
+        slots = [Slot.from_dict(data) for data in answer["slots"]]
+        leaves = [self.outputs.tensor(slot) for slot in slots]
+        used: set[int] = set()
+        outputs = rebuild(answer["tree"], leaves, used)
+        if len(used) != len(leaves):
+            raise ProtocolError("a tree that lacks some of the outputs")
+        after = {slot.name: self.inputs.tensor(slot) for slot in self._slots}
+        inputs_after = {name: after.get(name, value) for name, value in self._before.items()}
+        return CallOutcome(outputs=outputs, inputs_after=inputs_after, weights_changed=_texts(answer["weights_changed"]),
+                           aliases=answer["aliases"], structure=answer["tree"])
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    correctness = None if finding.correctness is None else asdict(finding.correctness)
+    return {"verdict": str(finding.verdict), "message": finding.message, "correctness": correctness}
+
+
+def _texts(values: Any) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ProtocolError("weights_changed is no list of names")
+    return values
+
+
+def _tensors(value: Any, found: list[torch.Tensor]) -> None:
+    """Collect the tensors of a tree of outputs."""
+    if isinstance(value, torch.Tensor):
+        found.append(value)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            _tensors(item, found)
+    elif isinstance(value, dict):
+        _tensors(list(value.values()), found)

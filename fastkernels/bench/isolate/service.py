@@ -1,0 +1,124 @@
+"""What both workers have in common: arenas, timing sets, timer and the dispatch of requests."""
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from fastkernels.bench.isolate.arena import Arena
+from fastkernels.bench.isolate.protocol import Message, ProtocolError
+from fastkernels.bench.isolate.slots import Slot
+from fastkernels.bench.timing import Timer, open_timer
+
+BIG_BYTES = 1024 * 1024 * 1024
+"""Memory beyond this is given back after each scenario."""
+
+
+class Service:
+    """Answers requests: `{"do": "measure", ...}` goes to `on_measure`."""
+
+    def __init__(self, device: torch.device, arenas: list[Arena]) -> None:
+        self.device = device
+        self.weights, self.inputs, self.outputs = arenas
+        self.sets: list[dict[str, Any]] = []
+        self._timer: Timer | None = None
+
+    def handle(self, message: Message) -> Message:
+        """Answer one request."""
+        answer: Callable[[Message], Message] | None = getattr(self, f"on_{message.get('do')}", None)
+        if answer is None:
+            raise ProtocolError(f"no request {message.get('do')!r}")
+        return answer(message)
+
+    def follow(self, message: Message) -> None:
+        """Find the arenas that the message tells of."""
+        for name, reference in message.get("arenas", {}).items():
+            getattr(self, name).follow(reference)
+
+    def read_inputs(self, message: Message) -> dict[str, Any]:
+        """The arguments of forward, tensors in place in the arena."""
+        return {data["name"]: data["value"] if "value" in data else self.inputs.tensor(Slot.from_dict(data))
+                for data in message["inputs"]}
+
+    def refill(self, index: int, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Put new values into the memory of a timing set."""
+        kept = self.sets[index]
+        for name, value in inputs.items():
+            if isinstance(value, torch.Tensor):
+                kept[name].copy_(value)
+        return kept
+
+    def on_keep(self, message: Message) -> Message:
+        """Keep a copy of the inputs in the arena as one more timing set."""
+        self.follow(message)
+        self.sets.append({name: private_copy(value) for name, value in self.read_inputs(message).items()})
+        self.synchronize()
+        return {}
+
+    def on_timer(self, message: Message) -> Message:
+        """Open the timer once; the method is chosen by the trusted worker and named to the other."""
+        if self._timer is None:
+            self._timer = open_timer(self.device, message.get("method"))
+        return {"method": self._timer.name}
+
+    def on_measure(self, message: Message) -> Message:
+        """Device seconds of each of `calls` calls."""
+        return self.timed(lambda: {"samples_s": list(self.timer.measure(self.caller(), message["calls"]))})
+
+    def on_eager(self, message: Message) -> Message:
+        """Latencies of `calls` eager calls, seconds."""
+        return self.timed(lambda: {"samples_s": list(self.timer.eager(self.caller(), message["calls"]))})
+
+    def on_replay(self, message: Message) -> Message:
+        """Run exactly `calls` calls and answer when they are done; the supervisor's clock is the witness."""
+        def replay() -> Message:
+            self.timer.replay(self.caller(), message["calls"])
+            return {}
+
+        return self.timed(replay)
+
+    @property
+    def timer(self) -> Timer:
+        """The timer that `on_timer` opened."""
+        assert self._timer is not None
+        return self._timer
+
+    def caller(self) -> Callable[[int], object]:
+        """What the timer calls: call i works on timing set i, rotated."""
+        sets, call = self.sets, self.bare_call()
+        return lambda i: call(**sets[i % len(sets)])
+
+    def bare_call(self) -> Callable[..., object]:
+        """The module, to be called with keyword arguments."""
+        raise NotImplementedError
+
+    def timed(self, work: Callable[[], Message]) -> Message:
+        """Run one timing request in inference mode and add how long it ran."""
+        started = time.perf_counter()
+        with torch.inference_mode():
+            answer = work()
+        return {**answer, "ran_s": time.perf_counter() - started}
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def free(self) -> None:
+        """Let go of the scenario's timing sets, and of the caching allocator's memory where that is much."""
+        self.sets = []
+        if self._timer is not None:
+            self._timer.reset()
+        gc.collect()
+        if self.device.type == "cuda" and torch.cuda.memory_reserved(self.device) > BIG_BYTES:
+            torch.cuda.empty_cache()
+
+
+def private_copy(value: Any) -> Any:
+    """A copy of a tensor in memory of its own, strides kept; other values as they are."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    copy = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
+    return copy.copy_(value)

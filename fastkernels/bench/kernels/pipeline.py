@@ -1,0 +1,145 @@
+"""Takes one scenario through build, draws, timing and the check after timing, in this order."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.kernels.settings import GraderSettings
+from fastkernels.bench.kernels.workers import CandidateFailedError, Workers
+from fastkernels.errors import WorkerError
+from fastkernels.manifest import Scenario
+from fastkernels.results import Correctness, Timing, Verdict, WorstElement
+
+MAX_OUTPUT_FACTOR = 16
+"""Outputs that take more than this times the inputs and weights, and 256 MiB, are not copied but judged by shape."""
+
+MAX_OUTPUT_BYTES = 256 * 1024 * 1024
+
+
+@dataclass
+class Found:
+    """What grading has found so far."""
+
+    verdict: Verdict = Verdict.PASSED
+    message: str = ""
+    evidence: str = ""
+    correctness: Correctness | None = None
+    timing: Timing | None = None
+    provider: str = ""
+    ran_s: float = 0.0
+    """Seconds in which graded code ran."""
+    waited_s: float = 0.0
+    """Seconds spent waiting for another process to finish its timing."""
+    imported: bool = False
+    """Whether the candidate's import has succeeded."""
+
+    @property
+    def passed(self) -> bool:
+        """True until something is wrong."""
+        return self.verdict.ok
+
+
+@dataclass
+class Attempt:
+    """One scenario on its way through the workers."""
+
+    workers: Workers
+    settings: GraderSettings
+    scenario: Scenario
+    found: Found = field(default_factory=Found)
+
+    def check(self) -> None:
+        """Import, build and judge the planned draws in order; stops at the first that fails."""
+        scenario = self.scenario
+        self.candidate({"do": "import", "module": scenario.relative_module, "class_name": scenario.class_name})
+        self.found.imported = True
+        plain = scenario.to_dict()
+        prepared = self.trusted({"do": "prepare", "scenario": plain, "seed": self.settings.seed})
+        self.found.provider = str(prepared.get("provider", ""))
+        if self.take(prepared):
+            return
+        self.candidate({"do": "build", "scenario": plain, "weights": prepared["weights"],
+                        "arenas": prepared["arenas"]})
+        for index in range(prepared["draws"]):
+            if self.call_and_judge(self.trusted({"do": "draw", "index": index}), {}):
+                return
+
+    def call_and_judge(self, drawn: Message, extra: Mapping[str, Any]) -> bool:
+        """Have the candidate called on a draw and the outcome judged; True where it failed."""
+        arenas = drawn["arenas"]
+        answer = self.candidate({"do": "call", "inputs": drawn["inputs"], "arenas": arenas, **extra})
+        if answer.get("slots") is None:
+            answer = self._collect(answer, drawn["bytes"])
+        return self.take(self.trusted({"do": "judge", "answer": answer}))
+
+    def take(self, reply: Message) -> bool:
+        """Take over a finding of the trusted worker; True where it is not PASSED."""
+        finding = reply.get("finding")
+        if finding is None:
+            return False
+        self.found.correctness = correctness_of(finding["correctness"]) or self.found.correctness
+        self.found.verdict, self.found.message = Verdict(finding["verdict"]), finding["message"]
+        return not self.found.passed
+
+    def trusted(self, request: Message) -> Message:
+        """Ask the trusted worker."""
+        return self.workers.trusted(request)
+
+    def candidate(self, request: Message) -> Message:
+        """Ask the candidate's worker and note how long graded code ran."""
+        reply = self.workers.candidate(request)
+        self.note(reply)
+        return reply
+
+    def note(self, reply: Message) -> None:
+        """Add the time that graded code ran in a worker."""
+        ran_s = reply.get("ran_s", 0.0)
+        self.found.ran_s += ran_s if isinstance(ran_s, float) and 0 <= ran_s < 1e6 else 0.0
+
+    def _collect(self, answer: Message, input_bytes: int) -> Message:
+        """Have the outputs copied once the arena has room for them; outputs of absurd size stay where they are."""
+        needed = _int(answer.get("bytes"))
+        if needed > max(MAX_OUTPUT_FACTOR * input_bytes, MAX_OUTPUT_BYTES):
+            return answer
+        reserved = self.trusted({"do": "reserve", "bytes": needed})
+        return {**answer, **self.candidate({"do": "collect", "arenas": reserved["arenas"]})}
+
+
+def run(attempt: Attempt) -> Found:
+    """Grade one scenario; WorkerError where the harness fails, never an exception for what the candidate does."""
+    from fastkernels.bench.kernels.timed import time_scenario
+
+    found = attempt.found
+    try:
+        attempt.check()
+        if found.passed and attempt.settings.timing:
+            time_scenario(attempt)
+    except CandidateFailedError as error:
+        found.verdict, found.message, found.evidence = error.verdict, error.message, error.evidence
+    if not found.verdict.correct:
+        found.timing = None
+    return found
+
+
+def correctness_of(data: Mapping[str, Any] | None) -> Correctness | None:
+    """Rebuild the numbers that the trusted worker has sent."""
+    if data is None:
+        return None
+    worst = data.get("worst")
+    element = None if worst is None else WorstElement(**{**worst, "index": tuple(worst["index"])})
+    return Correctness(**{**data, "worst": element})
+
+
+def _int(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise CandidateFailedError(Verdict.NO_RESULT, "the answer to a call lacks the size of its outputs", "")
+    return value
+
+
+def failed_harness(error: WorkerError, found: Found) -> Found:
+    """The finding where the harness failed twice: never green, never the candidate's."""
+    head, _, rest = str(error).partition("\n")
+    found.verdict, found.message, found.evidence = Verdict.TASK_INVALID, f"the harness failed: {head}", rest[-8000:]
+    found.timing = None
+    return found

@@ -1,0 +1,110 @@
+"""Times a scenario that passed its draws: lanes over both workers, comparison, plausibility, check after timing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.kernels.locks import timing_lock
+from fastkernels.bench.kernels.pipeline import Attempt
+from fastkernels.bench.timing import BadSamplesError, Comparison, Peaks, TimingPlan, check_times, compare
+from fastkernels.bench.timing import floor_s, roofline_s
+from fastkernels.errors import WorkerError
+from fastkernels.results import Timing, Verdict
+
+MAX_SETS = 4
+"""Most sets of inputs that timed calls rotate over."""
+
+MIN_SETS = 2
+"""Fewest."""
+
+SET_BYTES = {"cpu": 512 * 1024**2, "cuda": 8 * 1024**3}
+"""Memory for timing sets in each process, where the fewest fit."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Least bytes and operations of a call."""
+
+    bytes: int
+    flops: int
+
+
+class WorkerLane:
+    """A timer in a worker process."""
+
+    def __init__(self, ask: Callable[[Message], Message], note: Callable[[Message], None]) -> None:
+        self._ask = ask
+        self._note = note
+
+    def measure(self, calls: int) -> list[float]:
+        """Device seconds per call."""
+        return self._samples("measure", calls)
+
+    def eager(self, calls: int) -> list[float]:
+        """Seconds per eager call, launch included."""
+        return self._samples("eager", calls)
+
+    def replay(self, calls: int) -> None:
+        """Run exactly `calls` calls."""
+        self._note(self._ask({"do": "replay", "calls": calls}))
+
+    def _samples(self, what: str, calls: int) -> Any:
+        reply = self._ask({"do": what, "calls": calls})
+        self._note(reply)
+        return reply.get("samples_s")  # whatever it is: compare() checks it
+
+
+def time_scenario(attempt: Attempt) -> None:
+    """Time both sides and check what was timed; sets timing, or the verdict that forbids it."""
+    found, settings = attempt.found, attempt.settings
+    method = _load_sets(attempt)
+    work = attempt.trusted({"do": "work"})
+    with timing_lock(attempt.workers.device) as waited_s:
+        found.waited_s += waited_s
+        peaks = Peaks.from_dict(attempt.trusted({"do": "peaks"})["peaks"])
+        plan = TimingPlan(method=method, num_warmup=settings.num_warmup, num_runs=settings.num_runs,
+                          max_time_s=settings.max_time_s)
+        try:
+            comparison = compare(WorkerLane(attempt.trusted, attempt.note),
+                                 WorkerLane(attempt.workers.candidate, attempt.note), plan)
+        except BadSamplesError as error:
+            if error.side == "baseline":
+                raise WorkerError(f"the trusted worker's times: {error}") from error
+            found.verdict, found.message = Verdict.TIMING_TAMPERED, str(error)
+            return
+    least = Work(work["bytes"], work["flops"])
+    trouble = check_times(comparison, floor_s(least, peaks))
+    if trouble is not None:
+        found.verdict, found.message = trouble
+        return
+    if attempt.call_and_judge(attempt.trusted({"do": "draw"}), {"set": 0}):
+        found.message += " (in a call after timing, with new values in the memory of the timed calls)"
+        return
+    found.timing = timing_of(comparison, least, roofline_s(least, work["dtype"], peaks))
+    wanted = settings.min_speedup
+    if wanted is not None and comparison.speedup < wanted:
+        found.verdict = Verdict.TOO_SLOW
+        found.message = (f"speedup {comparison.speedup:.3f} (95 % interval {comparison.speedup_low:.3f} to "
+                         f"{comparison.speedup_high:.3f}) is under the demanded {wanted:g}")
+
+
+def timing_of(comparison: Comparison, work: Work, bound_s: float) -> Timing:
+    """A comparison as results hold it."""
+    shared = {name: getattr(comparison, name) for name in Timing.__dataclass_fields__ if hasattr(comparison, name)}
+    return Timing(**shared, bytes=work.bytes, flops=work.flops, roofline_s=bound_s,
+                  baseline_roofline=bound_s / comparison.baseline_s,
+                  candidate_roofline=bound_s / comparison.candidate_s)
+
+
+def _load_sets(attempt: Attempt) -> str:
+    """Draw the sets of inputs into both processes and open the timers; the name of the method."""
+    count, index = MAX_SETS, 0
+    while index < count:
+        drawn = attempt.trusted({"do": "draw", "keep": True})
+        attempt.candidate({"do": "keep", "inputs": drawn["inputs"], "arenas": drawn["arenas"]})
+        fitting = SET_BYTES[attempt.workers.device] // max(1, drawn["bytes"])
+        count, index = max(MIN_SETS, min(MAX_SETS, fitting)), index + 1
+    method = str(attempt.trusted({"do": "timer"})["method"])
+    attempt.candidate({"do": "timer", "method": method})
+    return method

@@ -1,0 +1,147 @@
+"""The two worker processes of a grader: started together, kept warm, replaced when they end."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastkernels.bench.isolate.files import create_file
+from fastkernels.bench.isolate.memory import default_limit_bytes
+from fastkernels.bench.isolate.process import WorkerEndedError, WorkerProcess
+from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.kernels.settings import GraderSettings
+from fastkernels.errors import WorkerError
+from fastkernels.results import Verdict
+
+START_TIMEOUT_S = 180.0
+"""Longest that a worker may take to import torch and open its device."""
+
+TRUSTED_TIMEOUT_S = 900.0
+"""Longest that one request to the trusted worker may take."""
+
+_REPORTED = (Verdict.IMPORT_ERROR, Verdict.MISSING_CLASS, Verdict.INIT_ERROR, Verdict.WRONG_WEIGHTS,
+             Verdict.FORWARD_ERROR, Verdict.OUT_OF_MEMORY)
+"""What a candidate's process may say of itself."""
+
+
+class CandidateFailedError(Exception):
+    """The candidate failed before there was anything to judge."""
+
+    def __init__(self, verdict: Verdict, message: str, evidence: str) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+        self.message = message
+        self.evidence = evidence
+
+
+@dataclass
+class Side:
+    """One of the two processes."""
+
+    role: str
+    process: WorkerProcess | None = None
+    greeted: bool = False
+    loaded: str = ""
+    """Hash of the candidates that the process has imported, or will."""
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        if self.process is not None:
+            self.process.close()
+        self.process, self.greeted = None, False
+
+
+@dataclass
+class Workers:
+    """Trusted and candidate's worker on one device with the arenas between them."""
+
+    settings: GraderSettings
+    device: str
+    trusted_side: Side = field(default_factory=lambda: Side("baseline"))
+    candidate_side: Side = field(default_factory=lambda: Side("candidate"))
+    _arenas: list[int] = field(default_factory=list)
+
+    def ready(self, directory: Path | None, loaded: str) -> None:
+        """Start what is not running; a candidate's process that has imported other candidates is replaced."""
+        if self.candidate_side.loaded != loaded:
+            self.candidate_side.close()
+        if not self._arenas:
+            self._arenas = [create_file() for _ in range(3)]
+        self._start(self.trusted_side, {"baseline": self.settings.baseline}, None)
+        self.candidate_side.loaded = loaded
+        limit = None
+        if self.device == "cpu" and self.candidate_side.process is None:
+            limit = self.settings.memory_limit_bytes or default_limit_bytes()
+        self._start(self.candidate_side, {"candidates": None if directory is None else str(directory)}, limit)
+
+    def trusted(self, request: Message) -> Message:
+        """Ask the trusted worker; WorkerError where it fails."""
+        side = self.trusted_side
+        try:
+            self._greet(side)
+            assert side.process is not None
+            reply = side.process.request(request, TRUSTED_TIMEOUT_S)
+        except WorkerEndedError as error:
+            side.close()
+            raise WorkerError(f"the trusted worker: {error.message} ({request['do']})\n{error.evidence}") from error
+        if "error" in reply:
+            side.close()
+            raise WorkerError(f"the trusted worker: {request['do']}\n{reply['error']}")
+        return reply
+
+    def candidate(self, request: Message) -> Message:
+        """Ask the candidate's worker; CandidateFailedError where it fails, ends, hangs or answers nonsense."""
+        side = self.candidate_side
+        self._greet(side)
+        assert side.process is not None
+        try:
+            reply = side.process.request(request, self.settings.timeout_s)
+        except WorkerEndedError as error:
+            side.close()
+            raise CandidateFailedError(error.verdict, f"{error.message} ({request['do']})", error.evidence) from error
+        if "error" in reply:
+            side.close()
+            raise CandidateFailedError(Verdict.NO_RESULT, f"the process broke during {request['do']}",
+                                       str(reply["error"])[-8000:])
+        if "verdict" in reply:
+            if reply.get("poisoned"):
+                side.close()
+            raise _reported(reply)
+        return reply
+
+    def close(self) -> None:
+        """End both processes and give the arenas back."""
+        self.trusted_side.close()
+        self.candidate_side.close()
+        for fd in self._arenas:
+            os.close(fd)
+        self._arenas = []
+
+    def _start(self, side: Side, hello: dict[str, Any], limit: int | None) -> None:
+        if side.process is None:
+            side.process = WorkerProcess(side.role, self.device, self._arenas, limit)
+            side.process.post({"do": "hello", **hello})
+            side.greeted = False
+
+    def _greet(self, side: Side) -> None:
+        """Wait until a process that was started has its device ready; no candidate has been imported by then."""
+        if side.greeted:
+            return
+        assert side.process is not None
+        try:
+            reply = side.process.answer(START_TIMEOUT_S)
+        except WorkerEndedError as error:
+            side.close()
+            raise WorkerError(f"the {side.role} worker did not start: {error.message}\n{error.evidence}") from error
+        if "error" in reply:
+            side.close()
+            raise WorkerError(f"the {side.role} worker did not start\n{reply['error']}")
+        side.greeted = True
+
+
+def _reported(reply: Message) -> CandidateFailedError:
+    known = {str(verdict): verdict for verdict in _REPORTED}
+    verdict = known.get(str(reply["verdict"]))
+    if verdict is None:
+        return CandidateFailedError(Verdict.NO_RESULT, "the process reported a verdict on itself that it cannot give", "")
+    return CandidateFailedError(verdict, str(reply.get("message", ""))[:1000], str(reply.get("evidence", ""))[-8000:])

@@ -1,0 +1,35 @@
+"""What every timing instrument offers to the worker process that owns it."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+Call = Callable[[int], object]
+"""Runs the graded operator on input set `i`; the caller rotates the sets, the instrument counts i upwards from 0."""
+
+
+class Timer(Protocol):
+    """An instrument that reads the time of calls on one device."""
+
+    name: str
+    """`cupti`, `cuda_graph` or `wall`: a key of `instruments.INSTRUMENTS`."""
+    reason: str
+    """Why this instrument was taken and not a better one; empty for the first choice."""
+
+    def measure(self, call: Call, calls: int) -> list[float]:
+        """Seconds of device time (CPU: wall clock) of `calls` calls, caches flushed before each where that is set.
+
+        Gives between 1 and `calls` samples; each is the mean over an equal number of calls. A few calls more than
+        `calls` may run, to settle clocks and caches.
+        """
+
+    def eager(self, call: Call, calls: int) -> list[float]:
+        """Wall seconds of each of `calls` calls, from before the launch until the device is done."""
+
+    def replay(self, call: Call, calls: int) -> None:
+        """Run exactly `calls` calls, as a replayed CUDA graph where that can be had, and return when they are done.
+
+        Another process's clock times this, so it does nothing else; what it prepares it keeps until `reset`.
+        """
+
+    def reset(self) -> None:
+        """Let go of what `replay` and `measure` kept for the last call; for the end of a scenario."""

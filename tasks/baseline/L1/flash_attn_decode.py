@@ -1,0 +1,185 @@
+"""Attention of one new token a sequence over a paged KV cache."""
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+from fastkernels.runtime.jit import tl, triton
+from fastkernels.runtime.op import Op, Work, tensor_bytes
+
+LOG2_E = 1.0 / math.log(2.0)
+BLOCK_N = 64
+"""Keys that one step of the kernel reads."""
+WAVES = 4
+"""Programs that are aimed at for each multiprocessor."""
+MAX_SPLITS = 128
+"""At most this many splits, so that one program can join them."""
+
+
+@triton.jit(do_not_specialize=["scale_log2e"])
+def flash_attn_decode_kernel(
+    q_ptr, k_ptr, v_ptr, table_ptr, used_ptr, out_ptr, part_ptr, lse_ptr, q_row, q_head, k_page, k_slot, k_head,
+    v_page, v_slot, v_head, table_row, scale_log2e, KV_HEADS: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr,
+    PAGE: tl.constexpr, SPLITS: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
+):
+    """One split of one sequence's context for the GROUP query heads of a KV head, online softmax in float32.
+
+    With SPLITS == 1 writes the output; else the split's own softmax output to part [B, Hq, SPLITS, D] and the
+    logarithm (base 2) of its sum to lse [B, Hq, SPLITS], which flash_attn_combine_kernel joins.
+    """
+    kv_head = tl.program_id(0) % KV_HEADS
+    split = (tl.program_id(0) // KV_HEADS) % SPLITS
+    seq = tl.program_id(0) // (KV_HEADS * SPLITS)
+    used = tl.load(used_ptr + seq)
+    blocks = (used + BLOCK_N - 1) // BLOCK_N
+    share = (blocks + SPLITS - 1) // SPLITS * BLOCK_N
+    first = split * share
+    last = tl.minimum(first + share, used)
+    lane = tl.arange(0, BLOCK_H)
+    dim = tl.arange(0, BLOCK_D)
+    head = kv_head * GROUP + lane
+    real = (lane < GROUP)[:, None] & (dim < D)[None, :]
+    q = tl.load(q_ptr + seq.to(tl.int64) * q_row + head[:, None] * q_head + dim[None, :], mask=real, other=0.0)
+    top = tl.full([BLOCK_H], float("-inf"), tl.float32)
+    total = tl.full([BLOCK_H], 0.0, tl.float32)
+    acc = tl.full([BLOCK_H, BLOCK_D], 0.0, tl.float32)
+    pages = table_ptr + seq.to(tl.int64) * table_row
+    for start in range(first, last, BLOCK_N):
+        at = start + tl.arange(0, BLOCK_N)
+        inside = at < last
+        page = tl.load(pages + at // PAGE, mask=inside, other=0).to(tl.int64)
+        wanted = inside[:, None] & (dim < D)[None, :]
+        k_at = page * k_page + (at % PAGE) * k_slot + kv_head * k_head
+        k = tl.load(k_ptr + k_at[:, None] + dim[None, :], mask=wanted, other=0.0)
+        v_at = page * v_page + (at % PAGE) * v_slot + kv_head * v_head
+        v = tl.load(v_ptr + v_at[:, None] + dim[None, :], mask=wanted, other=0.0)
+        s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2e
+        s = tl.where(inside[None, :], s, float("-inf"))
+        new_top = tl.maximum(top, tl.max(s, axis=1))
+        weight = tl.exp2(s - new_top[:, None])
+        fade = tl.exp2(top - new_top)
+        total = total * fade + tl.sum(weight, axis=1)
+        acc = tl.dot(weight.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
+        top = new_top
+    y = acc * tl.where(total > 0.0, 1.0 / total, 0.0)[:, None]
+    row = seq.to(tl.int64) * (KV_HEADS * GROUP) + head
+    if SPLITS == 1:
+        tl.store(out_ptr + row[:, None] * D + dim[None, :], y.to(out_ptr.dtype.element_ty), mask=real)
+    else:
+        part = row * SPLITS + split
+        tl.store(part_ptr + part[:, None] * D + dim[None, :], y, mask=real)
+        tl.store(lse_ptr + part, tl.where(total > 0.0, top + tl.log2(total), float("-inf")), mask=lane < GROUP)
+
+
+@triton.jit
+def flash_attn_combine_kernel(
+    part_ptr, lse_ptr, out_ptr, SPLITS: tl.constexpr, BLOCK_S: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr
+):
+    """out = sum_s 2^(lse_s - lse) part_s for one row of [B * Hq]; zeros where every split is empty."""
+    row = tl.program_id(0).to(tl.int64)
+    split = tl.arange(0, BLOCK_S)
+    dim = tl.arange(0, BLOCK_D)
+    lse = tl.load(lse_ptr + row * SPLITS + split, mask=split < SPLITS, other=float("-inf"))
+    real = (split < SPLITS)[:, None] & (dim < D)[None, :]
+    part = tl.load(part_ptr + (row * SPLITS + split)[:, None] * D + dim[None, :], mask=real, other=0.0)
+    top = tl.max(lse, axis=0)
+    weight = tl.exp2(lse - tl.where(top == float("-inf"), 0.0, top))
+    total = tl.sum(weight, axis=0)
+    y = tl.sum(part * weight[:, None], axis=0) * tl.where(total > 0.0, 1.0 / total, 0.0)
+    tl.store(out_ptr + row * D + dim, y.to(out_ptr.dtype.element_ty), mask=dim < D)
+
+
+@cache
+def processors(device: torch.device) -> int:
+    """Streaming multiprocessors of a CUDA device; elsewhere (Triton's interpreter) 1."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+def split_count(batch: int, kv_heads: int, max_seqlen_k: int, processors: int) -> int:
+    """Splits of each context: whole waves of programs, each with BLOCK_N keys or more; known without the device."""
+    waves = WAVES * processors // max(1, batch * kv_heads)
+    return max(1, min(waves, -(-max_seqlen_k // BLOCK_N), MAX_SPLITS))
+
+
+class FlashAttnDecode(Op):
+    """softmax(scale q K^T) V of one token a sequence, keys and values in pages (Flash-Decoding, Dao et al., 2023).
+
+    query: [B, Hq, D], key_cache and value_cache: [pages, page_size, Hkv, D], block_table: [B, P] int32 (page of the
+    sequence's tokens p * page_size ...), seqused_k: [B] int32 (tokens in the cache, the new one included; 0 gives a
+    row of zeros), max_seqlen_k: at least every seqused_k -> [B, Hq, D]. Query head h reads KV head h // (Hq / Hkv).
+    Entries of block_table beyond a sequence's last page are not followed. Inputs are not changed. As vLLM's
+    flash_attn_varlen_func with max_seqlen_q = 1.
+    """
+
+    provider = "triton"
+
+    def __init__(self, num_heads: int, head_size: int, scale: float, num_kv_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.head_size = head_size
+        self.scale = scale
+        self.num_kv_heads = num_kv_heads
+
+    def forward_native(
+        self, query: torch.Tensor, key_cache: torch.Tensor, value_cache: torch.Tensor, block_table: torch.Tensor,
+        seqused_k: torch.Tensor, max_seqlen_k: int,
+    ) -> torch.Tensor:  # fmt: skip
+        """Plain PyTorch, a sequence at a time, in float32 or better."""
+        del max_seqlen_k
+        wide = torch.promote_types(query.dtype, torch.float32)
+        out = torch.zeros_like(query)
+        for seq, used in enumerate(seqused_k.tolist()):
+            pages = block_table[seq, : -(-used // key_cache.shape[1])].long()
+            keys, values = (cache[pages].flatten(0, 1)[:used].to(wide) for cache in (key_cache, value_cache))
+            q = query[seq].to(wide).view(self.num_kv_heads, -1, self.head_size)
+            scores = torch.matmul(q, keys.permute(1, 2, 0)) * self.scale
+            y = torch.matmul(torch.softmax(scores, dim=-1), values.transpose(0, 1))
+            out[seq] = y.reshape(self.num_heads, self.head_size).to(query.dtype)
+        return out
+
+    def forward_cuda(
+        self, query: torch.Tensor, key_cache: torch.Tensor, value_cache: torch.Tensor, block_table: torch.Tensor,
+        seqused_k: torch.Tensor, max_seqlen_k: int,
+    ) -> torch.Tensor:  # fmt: skip
+        """Split-KV Triton kernel, and a second one that joins the splits where there are several."""
+        query, key_cache, value_cache = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key_cache, value_cache))
+        batch, heads, dim = query.shape
+        splits = split_count(batch, self.num_kv_heads, max_seqlen_k, processors(query.device))
+        return self.launch(query, key_cache, value_cache, block_table, seqused_k, splits)
+
+    def launch(self, query, key_cache, value_cache, block_table, seqused_k, splits, block_n=64, num_warps=4, num_stages=3):
+        batch, heads, dim = query.shape
+        group = heads // self.num_kv_heads
+        out = torch.empty(batch, heads, dim, dtype=query.dtype, device=query.device)
+        part, lse = out, out
+        if splits > 1:
+            part = torch.empty(batch, heads, splits, dim, dtype=torch.float32, device=query.device)
+            lse = torch.empty(batch, heads, splits, dtype=torch.float32, device=query.device)
+        flash_attn_decode_kernel[(batch * self.num_kv_heads * splits,)](
+            query, key_cache, value_cache, block_table, seqused_k, out, part, lse, *query.stride()[:2],
+            *key_cache.stride()[:3], *value_cache.stride()[:3], block_table.stride(0), self.scale * LOG2_E,
+            KV_HEADS=self.num_kv_heads, GROUP=group, D=dim, PAGE=key_cache.shape[1], SPLITS=splits,
+            BLOCK_H=max(16, triton.next_power_of_2(group)), BLOCK_D=max(16, triton.next_power_of_2(dim)),
+            BLOCK_N=block_n, num_warps=num_warps, num_stages=num_stages,
+        )  # fmt: skip
+        if splits > 1:
+            flash_attn_combine_kernel[(batch * heads,)](
+                part, lse, out, SPLITS=splits, BLOCK_S=triton.next_power_of_2(splits), D=dim,
+                BLOCK_D=triton.next_power_of_2(dim), num_warps=4,
+            )  # fmt: skip
+        return out
+
+    def work(self, inputs: Mapping[str, Any], outputs: tuple[torch.Tensor, ...]) -> Work:
+        """Each used key and value read once, queries and outputs once; four operations a key, head and channel."""
+        used = int(inputs["seqused_k"].sum())
+        per_token = 2 * self.num_kv_heads * self.head_size * inputs["key_cache"].element_size()
+        page_size = inputs["key_cache"].shape[1]
+        pages = int(((inputs["seqused_k"] + page_size - 1) // page_size).sum())
+        moved = used * per_token + pages * inputs["block_table"].element_size()
+        return Work(
+            bytes=moved + tensor_bytes(inputs["query"], inputs["seqused_k"], *outputs),
+            flops=4 * used * self.num_heads * self.head_size,
+        )

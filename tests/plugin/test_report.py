@@ -1,0 +1,122 @@
+"""What a run prints."""
+
+import pytest
+
+from fastkernels.results import ScenarioResult, Verdict
+from pytest_fastkernels.failure import failure_text
+from pytest_fastkernels.table import ROWS, WIDTH, make_table, seconds
+
+FAILURE = [
+    "*_ rms_norm[[]tiny-a-tp1-s8[]] _*",
+    "wrong_values: 1 of 4096 elements is outside the tolerance",
+    "worst element: output[[]3, 4095[]] is 0, expected 1.25 (error ratio 77, atol 0.01, rtol 0.016, draw normal@t8#1)",
+    "candidate: candidates/L1/rms_norm.py",
+    "evidence:",
+    "    ... 10 more lines in the results file",
+    "    line 10",
+    "    line 29",
+    "reproduce: *pytest * 'rms_norm[[]tiny-a-tp1-s8[]]' --fk-candidates=kernels --fk-manifest=tiny.yaml --fk-seed=7",
+    "*_ rms_norm[[]tiny-a-tp2-s8[]] _*",
+    "graded as rms_norm[[]tiny-a-tp1-s8[]], which has the same shapes",
+]
+
+
+@pytest.mark.parametrize("xdist", [(), ("-n2", "--dist=loadfile")])
+def test_a_failure_names_the_element_and_how_to_reproduce_it(project, xdist):
+    project.candidate()
+    project.fake(tiny_a_tp1_s8="wrong_values", tiny_a_tp2_s8="wrong_values")
+    result = project.run("--fk-target=rms_norm", "--fk-candidates=kernels", "--fk-seed=7", *xdist)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    lines = FAILURE if not xdist else [*FAILURE[:1], "[[]gw?[]]*", *FAILURE[1:4]]
+    result.stdout.fnmatch_lines(lines)
+    result.stdout.fnmatch_lines(["seed: 7", "results: bench/results/kernels.json",
+                                 "FAILED rms_norm[[]tiny-a-tp1-s8[]] - Failed: wrong_values: 1 of 4096 *"])
+
+
+def test_one_line_for_each_operator_and_model(project):
+    project.fake(tiny_b_tp1_s8="wrong_values")
+    result = project.run("--fk-level=1")
+    result.stdout.fnmatch_lines([
+        "rms_norm * tiny-a * 4 passed (2 by equal shape)  self-test  1.50x to 1.50x  500 ms",
+        "rms_norm * tiny-b * 1 passed, 1 wrong_values  self-test  1.50x to 1.50x  500 ms",
+        "silu_and_mul * tiny-a * 1 passed  self-test  1.50x to 1.50x  250 ms"], consecutive=True)
+
+
+def test_quiet_and_verbose(project):
+    quiet = project.run("--fk-level=1", "-q").stdout.str()
+    assert "....... " in quiet
+    assert "by equal shape" not in quiet
+    verbose = project.run("--fk-level=1", "-v")
+    verbose.stdout.fnmatch_lines(["rms_norm[[]tiny-a-tp1-s1[]] PASSED self-test 1.50x *%]"])
+    verbose.stdout.fnmatch_lines(["rms_norm * tiny-a * 2 * 8 self-test *"])
+
+
+def test_scenarios_left_out_are_counted_and_named_with_the_reason(project):
+    result = project.run("--fk-level=1")
+    result.stdout.fnmatch_lines(["left out: 2 scenarios, 2048 tokens on a CPU (over 512): "
+                                 "rms_norm[[]tiny-a-tp1-s2048[]], rms_norm[[]tiny-a-tp2-s2048[]]"])
+    assert project.results()["left_out"] == [
+        {"id": f"rms_norm[tiny-a-tp{tp}-s2048]", "reason": "2048 tokens on a CPU (over 512)"} for tp in (1, 2)]
+
+
+def test_a_broken_grader_loses_no_scenario(project):
+    project.fake(tiny_b_tp1_s8="broken")
+    result = project.run("--fk-level=1")
+    result.assert_outcomes(passed=6, failed=1, deselected=2)
+    lost = next(r for r in project.results()["results"] if r["id"] == "rms_norm[tiny-b-tp1-s8]")
+    assert lost["verdict"] == "no_result"
+    assert "the harness itself broke" in lost["evidence"]
+
+
+def test_the_seed_is_fresh_each_run_and_printed(project):
+    seeds = {project.run("--fk-target=silu_and_mul").outlines[-3] for _ in range(2)}
+    assert len(seeds) == 2
+    assert all(line.startswith("seed: ") for line in seeds)
+
+
+def test_without_a_terminal_reporter(project):
+    project.run("--fk-target=silu_and_mul", "-p", "no:terminal", subprocess=True)
+    assert len(project.results()["results"]) == 1
+
+
+def test_a_line_while_long_work_runs(project, monkeypatch):
+    monkeypatch.setattr("pytest_fastkernels.progress.QUIET_PLAIN_S", 0.0)
+    project.fake(tiny_b_tp1_s8="slow")
+    project.run("--fk-target=rms_norm", "--fk-model=tiny-b").stdout.fnmatch_lines(
+        ["fastkernels: 1 of 2 graded in * s, rms_norm[[]tiny-b-tp1-s8[]] for * s"])
+
+
+def result(number: int, verdict: Verdict = Verdict.PASSED, **changes: object) -> ScenarioResult:
+    fields = {"id": f"op[m{number}]", "op": "flash_attn_prefill", "level": 1, "model": f"qwen3-235b-a22b-{number}",
+              "model_id": "m", "tp": 8, "tokens": number, "phase": "prefill", "variant": "gate_up_proj",
+              "category": "llm", "shape_key": str(number), "verdict": verdict, "message": "", "device": "cpu",
+              "baseline_provider": "native"}
+    return ScenarioResult(**{**fields, **changes})
+
+
+@pytest.mark.parametrize("count", [1, ROWS, ROWS + 1, 500])
+@pytest.mark.parametrize("verbose", [False, True])
+def test_the_table_fits(count, verbose):
+    results = [result(n, Verdict.OUT_OF_BOUNDS_WRITE if n % 7 == 3 else Verdict.PASSED) for n in range(count)]
+    table = make_table(results, verbose)
+    assert max(len(line) for line, _ in table.lines) <= WIDTH
+    assert len(table.lines) - 1 == count if verbose else len(table.lines) <= 2 * ROWS + 1
+    assert any(not ok for _, ok in table.lines) == (count > 3)
+
+
+def test_equal_shapes_share_a_row_unless_their_verdicts_differ():
+    same = [result(1), result(2, shape_key="1", tokens=1, tp=1, shared_with="op[m1]")]
+    assert "qwen3-235b-a22b-1 +1 1-8" in make_table(same, False).lines[1][0]
+    differ = [result(1), result(2, Verdict.CRASHED, shape_key="1", tokens=1)]
+    assert len(make_table(differ, False).lines) == 3
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.5, "1.5 s"), (0.0123, "12.3 ms"), (4.77e-6, "4.77 us"),
+                                             (9.996e-4, "1000 us"), (3e-10, "0.3 ns")])
+def test_seconds(value, text):
+    assert seconds(value) == text
+
+
+def test_a_failure_without_numbers_still_says_how_to_reproduce_it():
+    text = failure_text(result(1, Verdict.CRASHED, message="killed by SIGSEGV", reproduce="pytest 'op[m1]'"))
+    assert text == "crashed: killed by SIGSEGV\nreproduce: pytest 'op[m1]'"

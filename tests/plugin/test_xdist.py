@@ -1,0 +1,55 @@
+"""Runs spread over workers."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from pytest_fastkernels import xdist_bridge
+
+
+@pytest.mark.parametrize("mode", [("-n8",), ("-n2", "--dist=loadgroup"), ("-n2", "--dist=worksteal")])
+def test_the_controller_gathers_every_result(project, mode):
+    project.fake(tp2_s8="wrong_values")
+    result = project.run("--fk-level=1", *mode)
+    result.assert_outcomes(passed=6, failed=1)
+    result.stdout.fnmatch_lines(["rms_norm * tiny-b * 2 passed *", "graded 7 scenarios *6 passed, 1 wrong_values",
+                                 "left out: 2 scenarios, *"])
+    data = project.results()
+    assert [r["id"] for r in data["results"]] == sorted((r["id"] for r in data["results"]))
+    assert len({r["seed"] for r in data["results"]}) == 1
+    assert data["environment"] == {"machine": "fake"}
+    assert len(data["left_out"]) == 2
+
+
+def test_a_worker_that_dies_costs_its_scenario_only(project):
+    project.fake(tiny_b_tp1_s1="kill")
+    result = project.run("--fk-level=1", "-n2")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    verdicts = {r["id"]: r["verdict"] for r in project.results()["results"]}
+    assert len(verdicts) == 7
+    assert [v for v in verdicts.values() if v != "passed"] == ["no_result"]
+    assert verdicts["rms_norm[tiny-b-tp1-s1]"] == "no_result"
+
+
+def test_a_wrong_selection_ends_before_workers_start(project):
+    result = project.run("--fk-target=rms", "-n2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "workers" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(("listed", "count", "expected"), [
+    (None, 2, ["0", "1", "0"]), ("3,5", 2, ["3", "5", "3"]), ("GPU-aa", 1, ["GPU-aa"] * 3), (None, 0, [None] * 3)])
+def test_gpus_are_dealt_out_round_robin(monkeypatch, listed, count, expected):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if listed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    monkeypatch.setattr("fastkernels.bench.kernels.settings.cuda_device_count", lambda: count)
+    specs = [SimpleNamespace(env={}) for _ in range(3)]
+    xdist_bridge.XdistBridge(SimpleNamespace(device="cuda")).pytest_xdist_setupnodes(specs)
+    assert [spec.env.get("CUDA_VISIBLE_DEVICES") for spec in specs] == expected
+
+
+def test_a_cpu_run_leaves_the_environment_of_workers_alone():
+    spec = SimpleNamespace(env={})
+    xdist_bridge.XdistBridge(SimpleNamespace(device="cpu")).pytest_xdist_setupnodes([spec])
+    assert spec.env == {}
