@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class FastKernelsError(Exception):
@@ -44,3 +45,11 @@ def one_of(found: object, allowed: Iterable[object]) -> str:
     listed = ", ".join(str(word) for word in words)
     nearest = did_you_mean(found, words) if isinstance(found, str) else ""
     return f"{found!r} is not one of {listed}{nearest}"
+
+
+def shown(path: Path) -> str:
+    """Return a path as messages show it: relative to the working directory where it lies below it."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -58,7 +58,8 @@ class BenchmarkBridge:
             name=name, fullname=node_id if node_id not in self.names else f"{node_id}#{len(self.names)}",
             group=f"{result.op} {result.model}", param=result.id, params=_params(result), extra_info=_extra(result),
             cprofile_stats=None, has_error=False)
-        record = Metadata(fixture, 1, {**session.options, "timer": timing.method, "warmup": True})
+        record: Any = Metadata(  # type: ignore[no-untyped-call]
+            fixture, 1, {**session.options, "timer": timing.method, "warmup": True})
         for seconds in timing.candidate_samples_s:
             record.update(seconds)
         self.names.add(node_id)
@@ -68,8 +69,8 @@ class BenchmarkBridge:
 
     def shorten_table(self) -> str:
         """Drop rows of equal shapes from the printed table, or all of a long one; say so, or return nothing."""
-        session = self.config.pluginmanager.get_plugin(SESSION_PLUGIN) if self.names else None
-        groups: Any = session and session.groups
+        session: Any = self.config.pluginmanager.get_plugin(SESSION_PLUGIN) if self.names else None
+        groups = session and session.groups
         if session and not any(arg.startswith("--benchmark-columns") for arg in self.config.invocation_params.args):
             session.columns = list(COLUMNS)
         if not groups or self.config.get_verbosity() > 0 or self.config.option.benchmark_verbose:
@@ -78,7 +79,8 @@ class BenchmarkBridge:
         left = sum(len(rows) for _, rows in kept)
         session.groups = [(name, rows) for name, rows in kept if rows] if left <= TABLE_ROWS else []
         dropped = sum(len(rows) for _, rows in groups) - (left if left <= TABLE_ROWS else 0)
-        return f"pytest-benchmark's table: {dropped} rows not shown (-v shows all, its files hold all)" if dropped else ""
+        more = "(-v shows all, its files hold all)"
+        return f"pytest-benchmark's table: {dropped} rows not shown {more}" if dropped else ""
 
 
 def _params(result: ScenarioResult) -> dict[str, object]:

@@ -1,10 +1,8 @@
 """What grades scenarios in this process: the library's KernelGrader, or another that a plugin puts in its place."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastkernels.bench.kernels import GraderSettings, KernelGrader, resolve_device
-from fastkernels.env import cache_dir
 from fastkernels.manifest import Scenario
 from fastkernels.results import LeftOut, ScenarioResult
 
@@ -34,22 +32,14 @@ class Grader(Protocol):
 def make_grader(fk: "FkSession") -> Grader:
     """Ask other plugins for a grader, then take the library's own."""
     grader: Grader | None = fk.config.hook.pytest_fastkernels_grader(session=fk)
-    return grader or LibraryGrader(grader_settings(fk), fk.log_path)
+    return grader or KernelGrader(grader_settings(fk), fk.log_path)
 
 
 def grader_settings(fk: "FkSession") -> GraderSettings:
     """The run's options in the library's terms."""
     chosen = fk.settings
     return GraderSettings(
-        device=fk.run.device or chosen.device, baseline=chosen.baseline, seed=fk.run.seed, timeout_s=chosen.timeout,
+        device=fk.run.device or resolve_device(chosen.device), baseline=chosen.baseline, seed=fk.run.seed, timeout_s=chosen.timeout,
         timing=not chosen.no_timing, num_warmup=chosen.num_warmup, num_runs=chosen.num_runs,
         max_time_s=chosen.max_time, min_speedup=chosen.min_speedup, self_test=chosen.self_test,
         candidates_dir=chosen.candidates, manifest=chosen.manifest, seqlens=chosen.seqlen)
-
-
-class LibraryGrader(KernelGrader):
-    """The library's grader; the device is known before its processes start."""
-
-    def __init__(self, settings: GraderSettings, log_path: Path | None) -> None:
-        super().__init__(settings, log_path, lock_dir=None if log_path else cache_dir() / "locks")
-        self.device = resolve_device(settings.device)

@@ -10,5 +10,5 @@ if TYPE_CHECKING:
 
 
 @pytest.hookspec(firstresult=True)
-def pytest_fastkernels_grader(session: "FkSession") -> "Grader | None":  # type: ignore[empty-body]
+def pytest_fastkernels_grader(session: "FkSession") -> "Grader | None":
     """Return what grades scenarios in this process, or None for the library's own grader."""

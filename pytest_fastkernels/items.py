@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fastkernels.manifest import Scenario
     from pytest_fastkernels.session import FkSession
 
-RESULTS = pytest.StashKey[list[ScenarioResult]]()
+RESULTS: pytest.StashKey[list[ScenarioResult]] = pytest.StashKey()
 """Results that an item has produced, on the item's stash."""
 
 

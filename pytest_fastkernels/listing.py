@@ -23,7 +23,7 @@ def _operators(settings: Settings) -> list[str]:
     counts: dict[str, int] = {}
     for scenario in manifest.scenarios(selection_of(settings)):
         counts[scenario.op] = counts.get(scenario.op, 0) + 1
-    rows = [("operator", "level", "class", "scenarios", "candidate")]
+    rows: list[tuple[str, ...]] = [("operator", "level", "class", "scenarios", "candidate")]
     for name, entry in manifest.operators.items():
         wanted = not settings.selects or name in counts
         if wanted or (settings.level and entry.level in settings.level and settings.target == ()):

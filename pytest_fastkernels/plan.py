@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastkernels.errors import FastKernelsError
-from fastkernels.manifest import Manifest, Scenario, Selection, load_manifest
+from fastkernels.manifest import Scenario, Selection, load_manifest
 from fastkernels.registry import Candidates, ImportGraph, baseline_root, subsumed
 from fastkernels.results import LeftOut, Subsumed
 from pytest_fastkernels.options import Settings

@@ -1,4 +1,4 @@
-"""What a run has found so far, gathered where the results are reported: in the only process or in xdist's controller."""
+"""What a run has found so far, gathered in the only process or in xdist's controller."""
 
 import json
 import time
@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from fastkernels.results import Correctness, LeftOut, ScenarioResult, Timing, Verdict, WorstElement, to_dict
+from fastkernels.bench.kernels.report_file import result_adapter, to_json
+from fastkernels.results import LeftOut, ScenarioResult, Verdict
 
 if TYPE_CHECKING:
     from fastkernels.manifest import Scenario
@@ -17,27 +18,13 @@ NOT_REACHED = "not reached: the run ended before it"
 
 def to_wire(results: Iterable[ScenarioResult]) -> list[dict[str, Any]]:
     """Plain lists, dicts, strings and numbers, which is what xdist carries from a worker to the controller."""
-    data: list[dict[str, Any]] = json.loads(json.dumps([to_dict(result) for result in results]))
+    data: list[dict[str, Any]] = json.loads(json.dumps([to_json(result) for result in results]))
     return data
-
-
-def scenario_result(data: Mapping[str, Any]) -> ScenarioResult:
-    """Build a result from its plain data."""
-    correctness, timing = data["correctness"], data["timing"]
-    if correctness:
-        worst = correctness["worst"]
-        correctness = Correctness(**{**correctness, "worst": WorstElement(
-            **{**worst, "index": tuple(worst["index"])}) if worst else None})
-    if timing:
-        timing = Timing(**{**timing, "baseline_samples_s": tuple(timing["baseline_samples_s"]),
-                           "candidate_samples_s": tuple(timing["candidate_samples_s"])})
-    return ScenarioResult(**{**data, "verdict": Verdict(data["verdict"]), "replaced": tuple(data["replaced"]),
-                             "correctness": correctness, "timing": timing})
 
 
 def from_wire(data: Iterable[Mapping[str, Any]]) -> list[ScenarioResult]:
     """Read `to_wire`'s data."""
-    return [scenario_result(fields) for fields in data]
+    return [result_adapter().validate_python(fields) for fields in data]
 
 
 def lost(scenario: "Scenario", why: str, **more: Any) -> ScenarioResult:

@@ -64,8 +64,9 @@ class Report:
         graded = plan.graded
         what = "self-test of the baseline" if plan.self_test else (
             f"candidates {', '.join(plan.candidates)} in {plan.candidates_directory}")
-        return (f"fastkernels: {plural(len(graded), 'scenario')} of {plural(len({s.op for s in graded}), 'operator')} and "
-                f"{plural(len({s.model for s in graded}), 'model')} on {self.fk.device}; {what}")
+        ops, models = len({s.op for s in graded}), len({s.model for s in graded})
+        return (f"fastkernels: {plural(len(graded), 'scenario')} of {plural(ops, 'operator')} and "
+                f"{plural(models, 'model')} on {self.fk.device}; {what}")
 
     def start(self) -> None:
         """Keep pytest from printing each address as if it were a file."""
@@ -85,6 +86,10 @@ class Report:
         """Note that a scenario runs."""
         self.running[node_id] = time.monotonic()
 
+    def ended(self, node_id: str) -> None:
+        """Note that a scenario no longer runs."""
+        self.running.pop(node_id, None)
+
     def status(self, report: pytest.TestReport, status: Any) -> Any:
         """Word one report for pytest: silent where a group line tells of it, with the finding under -v."""
         category, letter, word = status
@@ -99,7 +104,6 @@ class Report:
 
     def scenario_done(self, node_id: str, results: Sequence[ScenarioResult]) -> None:
         """Print the group's line when its last scenario is done."""
-        self.running.pop(node_id, None)
         scenario = self.fk.record.expected.get(node_id)
         group = self.groups.get((scenario.op, scenario.model)) if scenario else None
         if not scenario or not group or not results:
@@ -110,6 +114,8 @@ class Report:
         if not group.waiting and self.progress:
             ok = all(result.verdict.ok for result in group.results)
             self.progress.write_line(_group_line(scenario.op, scenario.model, group), green=ok, red=not ok)
+            if not any(other.waiting for other in self.groups.values()):
+                self.progress.stop()
 
     def finish(self) -> None:
         """End the progress line."""
@@ -138,8 +144,9 @@ class Report:
         lines = [f"graded {plural(len(results), 'scenario')} ({plural(shapes, 'shape')}) on {fk.device} in "
                  f"{fk.record.wall_s:.1f} s{kind}: {counted(results)}"] if results else []
         lines += _left_out_lines(fk.left_out())
-        lines += [f"candidate {s.candidate} is subsumed: "
-                  f"{f'{s.by} no longer uses it' if s.by else 'nothing that was graded uses it'}" for s in fk.plan.subsumed]
+        for found in fk.plan.subsumed:
+            why = f"{found.by} no longer uses it" if found.by else "nothing that was graded uses it"
+            lines.append(f"candidate {found.candidate} is subsumed: {why}")
         lines.append(f"seed: {fk.run.seed}")
         lines += [note for note in self.notes if note]
         return [*lines, f"results: {fk.shown(fk.settings.output_json)}"]

@@ -22,6 +22,11 @@ class ReportHooks:
         if self.fk.run.collects:
             self.fk.report.started(nodeid)
 
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """Note what has ended."""
+        if self.fk.run.collects:
+            self.fk.report.ended(nodeid)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the results."""
         if self.fk.run.collects or hasattr(report, KEY):

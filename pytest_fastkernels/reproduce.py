@@ -14,8 +14,8 @@ KEPT = ("candidates", "manifest", "self_test", "device", "baseline", "no_timing"
 PLUGIN = "pytest_fastkernels.plugin"
 
 
-def command(fk: "FkSession", address: str) -> str:
-    """Return a line for a shell, run in the same directory, with this run's seed."""
+def command(fk: "FkSession", address: str, seed: int) -> str:
+    """Return a line for a shell, to be run in the same directory."""
     words = ["pytest"] if _is_installed(fk) else ["python", "-m", "pytest", "-p", PLUGIN]
     words.append(address)
     for name in KEPT:
@@ -26,7 +26,7 @@ def command(fk: "FkSession", address: str) -> str:
             words.append(f"{option.flag}={fk.shown(value)}")
         elif option.flag in fk.settings.given and value is not False:
             words.append(f"{option.flag}={value}")
-    return shlex.join([*words, f"--fk-seed={fk.run.seed}"])
+    return shlex.join([*words, f"--fk-seed={seed}"])
 
 
 def _is_installed(fk: "FkSession") -> bool:

@@ -118,7 +118,7 @@ class FkSession:
 
     def start(self) -> None:
         """Prepare terminal and results directory, so that a wrong one ends the run before hours of grading."""
-        if self.is_worker or not self.active or self.config.option.collectonly:
+        if self.is_worker or self.log_path is None or self.config.option.collectonly:
             return
         from fastkernels.bench.kernels import start_log
 
@@ -127,7 +127,8 @@ class FkSession:
         try:
             start_log(self.log_path, self.settings.resume)
         except OSError as error:
-            raise pytest.UsageError(f"--fk-output-json: cannot write beside {self.settings.output_json}: {error}") from error
+            path = self.settings.output_json
+            raise pytest.UsageError(f"--fk-output-json: cannot write beside {path}: {error}") from error
         self.report.start()
 
     def collect(self, session: pytest.Session) -> bool | None:
@@ -146,7 +147,8 @@ class FkSession:
             items += [item for item in found if item.nodeid not in self.plan.left_out]
             if self.plan.left_out:
                 self.config.hook.pytest_deselected(items=[i for i in found if i.nodeid in self.plan.left_out])
-        elif self.active and not self.is_worker and not any(_uses_grading(item) for item in items):
+        elif (self.active and not self.is_worker and not session.testsfailed
+              and not any(_uses_grading(item) for item in items)):
             raise pytest.UsageError(WITHOUT_EFFECT.format(options=", ".join(self.settings.given)))
         if self.benchmark:
             self.benchmark.skip_others(items)
@@ -164,7 +166,7 @@ class FkSession:
 
         self.has_graded = True
         result = self.grader.grade(scenario)
-        result = result if result.reproduce else replace(result, reproduce=command(self, scenario.id))
+        result = replace(result, reproduce=command(self, scenario.id, result.seed))
         item.stash.setdefault(RESULTS, []).append(result)
         return result
 
@@ -177,7 +179,7 @@ class FkSession:
         scenario = self.record.expected.get(report.nodeid)
         if scenario and report.failed and not results and scenario.id not in self.record.graded:
             results = [lost(scenario, report.longreprtext, device=self.device, seed=self.run.seed,
-                            self_test=self.plan.self_test, reproduce=command(self, scenario.id))]
+                            self_test=self.plan.self_test, reproduce=command(self, scenario.id, self.run.seed))]
         self.record.results += results
         for result in results:
             if self.benchmark:
@@ -195,7 +197,7 @@ class FkSession:
         """Write the results file; a run that graded nothing is not green."""
         if self.is_worker:
             if self.has_graded:
-                self.config.workeroutput[KEY] = self.grader.environment()  # type: ignore[attr-defined]
+                self.config.workeroutput[KEY] = self.environment()  # type: ignore[attr-defined]
         elif self.config.option.collectonly or not (self.active or self.used):
             return
         else:
@@ -207,6 +209,7 @@ class FkSession:
             if self.record.results:
                 from fastkernels.bench.kernels import write_result
 
+                self.settings.output_json.parent.mkdir(parents=True, exist_ok=True)
                 write_result(self.settings.output_json, self.result_file())
             elif session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -218,7 +221,15 @@ class FkSession:
         if report.when == "call" and RESULTS in item.stash:
             from pytest_fastkernels.record import to_wire
 
-            setattr(report, KEY, to_wire(item.stash[RESULTS]))
+            results = item.stash[RESULTS]
+            setattr(report, KEY, to_wire(results))
+
+    def environment(self) -> "dict[str, object]":
+        """Machine and versions as the grader describes them; what kept it from that is written in their place."""
+        try:
+            return dict(self.grader.environment())
+        except FastKernelsError as error:
+            return {"error": str(error)}
 
     def result_file(self) -> "KernelBenchResult":
         """The whole run, as the results file holds it."""
@@ -227,7 +238,7 @@ class FkSession:
 
         record = self.record
         if self.has_graded:
-            record.environment = self.grader.environment()
+            record.environment = self.environment()
         return KernelBenchResult(
             results=tuple(record.results), left_out=tuple(self.left_out()), subsumed=self.plan.subsumed,
             environment=record.environment, settings=grader_settings(self).to_dict(), started=record.started,

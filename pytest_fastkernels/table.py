@@ -60,7 +60,8 @@ def seconds(value: float) -> str:
     """Write a time with three digits and its unit: `12.3 us`."""
     for scale, unit in UNITS:
         if value >= scale:
-            return f"{value / scale:.3g} {unit}" if value / scale < 1000 else f"{value / scale:.0f} {unit}"
+            number = value / scale
+            return f"{number:.3g} {unit}" if number < 999.5 else f"{number:.0f} {unit}"
     return f"{value / 1e-9:.3g} ns"
 
 
@@ -68,7 +69,11 @@ def _same_shape(result: ScenarioResult) -> Hashable:
     return result.op, result.variant, result.tokens, result.shape_key, result.verdict
 
 
-def _grouped(results: Iterable[ScenarioResult], key: Callable[[ScenarioResult], Hashable]) -> list[list[ScenarioResult]]:
+Key = Callable[[ScenarioResult], Hashable]
+"""What the scenarios of one row have in common."""
+
+
+def _grouped(results: Iterable[ScenarioResult], key: Key) -> list[list[ScenarioResult]]:
     groups: dict[Hashable, list[ScenarioResult]] = {}
     for result in results:
         groups.setdefault(key(result), []).append(result)

@@ -31,7 +31,8 @@ SINGLE = {
 def add_parser(subparsers: Any) -> None:
     """Add the options of this command."""
     parser = subparsers.add_parser(
-        "kernels", allow_abbrev=False, usage="fastkernels kernels [options] [-- pytest options]", help="grade candidates for single operators",
+        "kernels", allow_abbrev=False, usage="fastkernels kernels [options] [-- pytest options]",
+        help="grade candidates for single operators",
         description="Grade every operator that has a candidate in tasks/candidate, or those that the filters select. "
                     "What follows -- goes to pytest: fastkernels kernels --level 1 -- -n 8 --fk-seqlen=512")
     for name, (metavar, text) in VALUES.items():

@@ -39,7 +39,8 @@ def test_save_compare_and_compare_fail(project, xdist):
 @XDIST
 def test_benchmark_only_runs_scenarios_and_skips_other_tests(project, xdist):
     project.pytester.makepyfile(test_own="def test_own(): pass")
-    result = project.run("test_own.py", "silu_and_mul[tiny-a-tp1-s1]", "--benchmark-only", "--benchmark-json=o.json", *xdist)
+    result = project.run("test_own.py", "silu_and_mul[tiny-a-tp1-s1]", "--benchmark-only", "--benchmark-json=o.json",
+                         *xdist)
     result.assert_outcomes(passed=1, skipped=1)
     assert len(json.loads((project.path / "o.json").read_text())["benchmarks"]) == 1
 

@@ -27,7 +27,8 @@ def options(*words: str) -> list[str]:
     (["--map"], ["--fk-map"]),
     (["--self-test", "--num-warmup", "3", "--num-runs", "20", "--output-json", "o.json"],
      ["--fk-num-warmup=3", "--fk-num-runs=20", "--fk-output-json=o.json", "--fk-self-test"]),
-    (["--target", "rms_norm", "--", "-n", "8", "--fk-seqlen=512"], ["--fk-target=rms_norm", "-n", "8", "--fk-seqlen=512"]),
+    (["--target", "rms_norm", "--", "-n", "8", "--fk-seqlen=512"],
+     ["--fk-target=rms_norm", "-n", "8", "--fk-seqlen=512"]),
 ])
 def test_options_become_pytests(words, expected):
     assert options(*words) == expected

@@ -16,7 +16,8 @@ def test_the_options_filter_a_users_test(project, xdist):
     result = project.run("test_own.py", "--fk-target=rms_norm", "--fk-model=tiny-a", "-v", *xdist)
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["*test_own.py::test_kernel[[]rms_norm-tiny-a-tp2-s8[]]*", "*= kernels =*",
-                                 "graded 4 scenarios *: 3 passed, 1 wrong_values", "left out: 2 scenarios, 2048 tokens*"])
+                                 "graded 4 scenarios *: 3 passed, 1 wrong_values",
+                                 "left out: 2 scenarios, 2048 tokens*"])
     assert len(project.results()["results"]) == 4
 
 
@@ -31,7 +32,7 @@ def test_without_options_and_candidates_the_error_says_what_selects(project):
     project.pytester.makepyfile(test_own=TEST)
     result = project.run("test_own.py")
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["fk_scenario: nothing to grade: there is no candidate. Select scenarios with --fk-target*"])
+    result.stdout.fnmatch_lines(["fk_scenario: nothing to grade: there is no candidate. Select scenarios with --fk-*"])
 
 
 def test_a_bad_verdict_may_be_left_to_the_test(project):
@@ -47,7 +48,7 @@ def test_options_that_no_test_uses_are_an_error(project):
     project.pytester.makepyfile(test_own="def test_own(): pass")
     result = project.run("test_own.py", "--fk-target=rms_norm")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --fk-target, --fk-manifest without effect: no collected test uses fk_scenario*"])
+    result.stderr.fnmatch_lines(["ERROR: --fk-target, --fk-manifest without effect: no collected test uses *"])
 
 
 def test_a_run_in_which_every_user_test_is_skipped_is_not_green(project):

@@ -15,7 +15,7 @@ def test_the_controller_gathers_every_result(project, mode):
     result.stdout.fnmatch_lines(["rms_norm * tiny-b * 2 passed *", "graded 7 scenarios *6 passed, 1 wrong_values",
                                  "left out: 2 scenarios, *"])
     data = project.results()
-    assert [r["id"] for r in data["results"]] == sorted((r["id"] for r in data["results"]))
+    assert [r["id"] for r in data["results"]] == sorted(r["id"] for r in data["results"])
     assert len({r["seed"] for r in data["results"]}) == 1
     assert data["environment"] == {"machine": "fake"}
     assert len(data["left_out"]) == 2

@@ -28,6 +28,8 @@ from fastkernels.bench.isolate.protocol import Message, ProtocolError
 from fastkernels.bench.isolate.service import Service, private_copy
 from fastkernels.bench.isolate.slots import Slot
 from fastkernels.bench.isolate.tree import rebuild
+from fastkernels.bench.timing import describe_environment
+from fastkernels.bench.timing.peaks import measure_peaks
 from fastkernels.manifest import Scenario
 from fastkernels.results import Verdict
 from fastkernels.runtime.op import Op
@@ -118,12 +120,12 @@ class BaselineService(Service):
     def on_environment(self, message: Message) -> Message:
         """Machine, device and versions."""
         del message
-        return {"environment": describe_environment(self.device)}
+        return {"environment": describe_environment(self.device.type)}
 
     def on_peaks(self, message: Message) -> Message:
         """Bandwidth and operations that this device reaches; measured at the first use on a machine."""
         del message
-        return {"peaks": peaks_of(self.device).to_dict()}
+        return {"peaks": measure_peaks(self.device).to_dict()}
 
     def free(self) -> None:
         """Free what the scenario before has left."""
@@ -158,10 +160,15 @@ class BaselineService(Service):
         listed = next(draw for draw in self._draws if draw.tokens == self._scenario.tokens)
         return replace(listed, seed=secrets.randbits(31), name=f"{listed.name}, fresh")
 
+    def _leaves(self, answer: Message) -> list[torch.Tensor]:
+        """The tensors that the candidate says its outputs are."""
+        if answer["slots"] is None:
+            return [_unseen(shape) for shape in answer["shapes"]]
+        return [self.outputs.tensor(Slot.from_dict(data)) for data in answer["slots"]]
+
     def _outcome(self, answer: Message) -> CallOutcome:
         """Read the candidate's answer with distrust: every slot and node is checked."""
-        slots = [Slot.from_dict(data) for data in answer["slots"]]
-        leaves = [self.outputs.tensor(slot) for slot in slots]
+        leaves = self._leaves(answer)
         used: set[int] = set()
         outputs = rebuild(answer["tree"], leaves, used)
         if len(used) != len(leaves):
@@ -170,6 +177,13 @@ class BaselineService(Service):
         inputs_after = {name: after.get(name, value) for name, value in self._before.items()}
         return CallOutcome(outputs=outputs, inputs_after=inputs_after, weights_changed=_texts(answer["weights_changed"]),
                            aliases=answer["aliases"], structure=answer["tree"])
+
+
+def _unseen(data: Any) -> torch.Tensor:
+    """A tensor without contents, for an output too large to be right."""
+    shape, dtype = data
+    slot = Slot.from_dict({"name": "output", "offset": 0, "shape": shape, "stride": [0] * len(shape), "dtype": dtype})
+    return torch.empty(slot.shape, dtype=slot.torch_dtype, device="meta")
 
 
 def _plain(finding: Finding) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from fastkernels.bench.isolate.build import build, everything_of, state_of
 from fastkernels.bench.isolate.failure import failure
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.service import Service
-from fastkernels.bench.isolate.slots import Slot, dtype_name
+from fastkernels.bench.isolate.slots import Slot, dtype_name, end_of, plan_slots
 from fastkernels.bench.isolate.tree import describe
 from fastkernels.manifest import Scenario
 from fastkernels.registry import Overlay
@@ -144,7 +144,12 @@ class CandidateService(Service):
         aliases = self._aliases(inputs)
         self._previous = self._leaves
         return {"tree": tree, "aliases": aliases, "weights_changed": self._changed_weights(),
-                "shapes": [[list(t.shape), dtype_name(t.dtype)] for t in self._leaves], "slots": self._place()}
+                "slots": self._place(), **self._sizes()}
+
+    def _sizes(self) -> Message:
+        """What the outputs would take in the arena, and their shapes for where they do not go there."""
+        slots = plan_slots({str(i): tensor for i, tensor in enumerate(self._leaves)}, contiguous=True)
+        return {"bytes": end_of(slots), "shapes": [[list(slot.shape), slot.dtype] for slot in slots]}
 
     def _place(self) -> list[dict[str, Any]] | None:
         slots = self.outputs.place({str(i): tensor for i, tensor in enumerate(self._leaves)})

@@ -10,6 +10,8 @@ import tempfile
 import time
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -55,9 +57,9 @@ class WorkerProcess:
         if memory_limit_bytes is not None:
             command += ["--memory-limit", str(memory_limit_bytes)]
         with theirs:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT, env=_environment(),
-                start_new_session=True, pass_fds=(theirs.fileno(), *arenas))
+            self._process = _spawner(os.getpid()).submit(
+                subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
+                env=_environment(), start_new_session=True, pass_fds=(theirs.fileno(), *arenas)).result()
         self._pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
         self._finalizer = weakref.finalize(self, _kill_group, self._process, os.getpid())
         self._requests = 0
@@ -133,6 +135,16 @@ class WorkerProcess:
             evidence = f"{evidence}\n(the process was killed by the supervisor)".strip()
         self.close()
         raise WorkerEndedError(verdict, message, evidence)
+
+
+@cache
+def _spawner(owner: int) -> ThreadPoolExecutor:
+    """The thread that starts every worker of this process (`owner`).
+
+    The kernel kills a candidate's worker when the thread that started it ends (PR_SET_PDEATHSIG), and a caller's
+    thread may end long before the process does.
+    """
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"fastkernels-spawner-{owner}")
 
 
 def _environment() -> dict[str, str]:

@@ -10,7 +10,8 @@ import torch
 from fastkernels.bench.isolate.arena import Arena
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
 from fastkernels.bench.isolate.slots import Slot
-from fastkernels.bench.timing import Timer, open_timer
+from fastkernels.bench.timing.chooser import open_timer
+from fastkernels.bench.timing.timer import Call, Timer
 
 BIG_BYTES = 1024 * 1024 * 1024
 """Memory beyond this is given back after each scenario."""
@@ -24,6 +25,7 @@ class Service:
         self.weights, self.inputs, self.outputs = arenas
         self.sets: list[dict[str, Any]] = []
         self._timer: Timer | None = None
+        self._call: Call | None = None
 
     def handle(self, message: Message) -> Message:
         """Answer one request."""
@@ -85,10 +87,12 @@ class Service:
         assert self._timer is not None
         return self._timer
 
-    def caller(self) -> Callable[[int], object]:
-        """What the timer calls: call i works on timing set i, rotated."""
-        sets, call = self.sets, self.bare_call()
-        return lambda i: call(**sets[i % len(sets)])
+    def caller(self) -> Call:
+        """What the timer calls: call i works on timing set i, rotated. One object a scenario: timers keep its graphs."""
+        if self._call is None:
+            sets, call = self.sets, self.bare_call()
+            self._call = lambda i: call(**sets[i % len(sets)])
+        return self._call
 
     def bare_call(self) -> Callable[..., object]:
         """The module, to be called with keyword arguments."""
@@ -108,7 +112,7 @@ class Service:
 
     def free(self) -> None:
         """Let go of the scenario's timing sets, and of the caching allocator's memory where that is much."""
-        self.sets = []
+        self.sets, self._call = [], None
         if self._timer is not None:
             self._timer.reset()
         gc.collect()

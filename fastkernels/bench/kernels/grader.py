@@ -1,12 +1,29 @@
 """Grades scenarios with two worker processes that stay warm between them."""
 
+import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fastkernels.bench.kernels.settings import GraderSettings
+from fastkernels.bench.kernels import limits
+from fastkernels.bench.kernels.candidates import CandidateFiles, Reached
+from fastkernels.bench.kernels.locks import log_lock_dir, scenario_lock
+from fastkernels.bench.kernels.log import ResultLog
+from fastkernels.bench.kernels.pipeline import Attempt, Found, failed_harness, run
+from fastkernels.bench.kernels.reproduce import command
+from fastkernels.bench.kernels.settings import GraderSettings, resolve_device
+from fastkernels.bench.kernels.workers import Workers
+from fastkernels.errors import WorkerError
 from fastkernels.manifest import Scenario
 from fastkernels.results import LeftOut, ScenarioResult
+
+NOT_KEPT = "not kept"
+"""Conditions of a result that says nothing about the candidate: a resumed run grades it again."""
+
+ATTEMPTS = 2
+"""Times that a scenario is tried when the harness itself fails."""
 
 
 class KernelGrader:
@@ -16,32 +33,68 @@ class KernelGrader:
     graded once, and timing takes turns per device. Also a context manager.
     """
 
+    device: str
+    """`cpu` or `cuda`, once `auto` is resolved."""
+
     def __init__(self, settings: GraderSettings, log_path: Path | None = None, lock_dir: Path | None = None) -> None:
         """log_path: the run's JSON-lines log (see `start_log`), None for none; what it already holds is not graded
-        again. lock_dir: where lock files lie; by default beside the log, or a temporary directory.
+        again. lock_dir: where the locks of equal scenarios lie, for several processes on one log; by default one
+        directory per log among this user's temporary files.
         """
+        self.settings = settings
+        self.device = resolve_device(settings.device)
+        self._log = ResultLog(log_path)
+        self._lock_dir = lock_dir or (log_lock_dir(log_path) if log_path else None)
+        self._workers = Workers(settings, self.device)
+        self._files: CandidateFiles | None = None
+        self._broken: dict[tuple[str, str], Found] = {}
+        self._environment: dict[str, Any] | None = None
 
     def grade(self, scenario: Scenario) -> ScenarioResult:
         """Grade one scenario, or return the finished result of an equal one; appends to the log.
 
-        Never raises for what a candidate does; WorkerError where the harness itself cannot run at all.
+        Never raises for what a candidate does. FastKernelsError where the candidate directory or the device cannot be
+        used at all.
         """
-        raise NotImplementedError
+        reached = self._reached(scenario)
+        conditions = self._conditions(reached)
+        shared = scenario_lock(self._lock_dir, scenario.shape_key) if self._lock_dir and self._log.path else nullcontext()
+        with shared:
+            known = self._log.find(scenario.id, scenario.shape_key, conditions)
+            if known is not None:
+                return known
+            equal = self._log.find_equal(scenario.shape_key, conditions)
+            if equal is not None:
+                result = _readdressed(equal, scenario, self.settings)
+            else:
+                found, result = self._grade(scenario, reached)
+                conditions = NOT_KEPT if found.harness_failed else conditions
+            self._log.append(conditions, result)
+            return result
 
     def finished(self, scenario: Scenario) -> ScenarioResult | None:
         """The result that the log holds for this address under these settings and candidate files, or None."""
-        raise NotImplementedError
+        return self._log.find(scenario.id, scenario.shape_key, self._conditions(self._reached(scenario)))
 
     def left_out(self, scenario: Scenario) -> LeftOut | None:
         """Why this scenario is not graded on this machine, or None (see `limits.left_out`)."""
-        raise NotImplementedError
+        return limits.left_out(scenario, self.settings)
 
     def environment(self) -> dict[str, Any]:
         """Machine, device, driver, clocks, versions and commit, for `KernelBenchResult.environment`."""
-        raise NotImplementedError
+        if self._environment is None:
+            self._workers.ready(None, self._workers.candidate_side.loaded)
+            self._environment = self._workers.trusted({"do": "environment"})["environment"]
+        return self._environment
+
+    def worker_pids(self) -> set[int]:
+        """Process ids of the workers that are running."""
+        sides = (self._workers.trusted_side, self._workers.candidate_side)
+        return {side.process.pid for side in sides if side.process is not None}
 
     def close(self) -> None:
         """End both workers and everything that they started; the grader may be used again afterwards."""
+        self._workers.close()
 
     def __enter__(self) -> "KernelGrader":
         return self
@@ -49,3 +102,62 @@ class KernelGrader:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.close()
+
+    def _reached(self, scenario: Scenario) -> Reached:
+        if self._files is None:
+            self._files = CandidateFiles(self.settings.candidates_dir, self.settings.self_test)
+        elif self._files.refresh():
+            self._broken.clear()
+        return self._files.reached(scenario.relative_module)
+
+    def _conditions(self, reached: Reached) -> str:
+        return f"{self.settings.fingerprint}-{(reached.sha256 or 'baseline')[:16]}"
+
+    def _grade(self, scenario: Scenario, reached: Reached) -> tuple[Found, ScenarioResult]:
+        started = time.monotonic()
+        found = self._find(scenario, reached)
+        wall_s = time.monotonic() - started - found.waited_s
+        return found, ScenarioResult(
+            id=scenario.id, op=scenario.op, level=scenario.level, model=scenario.model, model_id=scenario.model_id,
+            tp=scenario.tp, tokens=scenario.tokens, phase=scenario.phase, variant=scenario.variant,
+            category=scenario.category, shape_key=scenario.shape_key, verdict=found.verdict, message=found.message,
+            device=self.device, baseline_provider=found.provider, self_test=not reached.modules,
+            candidate_path=reached.path, candidate_sha256=reached.sha256, replaced=reached.modules,
+            correctness=found.correctness, timing=found.timing, evidence=found.evidence, seed=self.settings.seed,
+            wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s), reproduce=command(scenario, self.settings))
+
+    def _find(self, scenario: Scenario, reached: Reached) -> Found:
+        """What is wrong with the candidate, or that nothing is."""
+        if reached.problem is not None:
+            head, _, rest = reached.problem[1].partition("\n")
+            return Found(verdict=reached.problem[0], message=head, evidence=rest)
+        loaded = reached.fingerprint
+        broken = self._broken.get((scenario.relative_module, loaded))
+        if broken is not None:
+            return replace(broken, ran_s=0.0)
+        attempt = Attempt(self._workers, self.settings, scenario)
+        for number in range(1, ATTEMPTS + 1):
+            attempt = Attempt(self._workers, self.settings, scenario)
+            try:
+                self._workers.ready(self._directory(reached), loaded)
+                found = run(attempt)
+            except WorkerError as error:
+                self._workers.close()
+                if number == ATTEMPTS:
+                    return failed_harness(error, attempt.found)
+            else:
+                if not found.imported:  # it would end alike, and may take the time limit, at every scenario
+                    self._broken[scenario.relative_module, loaded] = found
+                return found
+        raise AssertionError("unreachable")
+
+    def _directory(self, reached: Reached) -> Path | None:
+        return self._files.directory if self._files is not None and reached.modules else None
+
+
+def _readdressed(equal: ScenarioResult, scenario: Scenario, settings: GraderSettings) -> ScenarioResult:
+    """The result of an equal computation under this scenario's address."""
+    return replace(
+        equal, id=scenario.id, op=scenario.op, model=scenario.model, model_id=scenario.model_id, tp=scenario.tp,
+        tokens=scenario.tokens, variant=scenario.variant, category=scenario.category, shared_with=equal.id,
+        wall_s=0.0, overhead_s=0.0, reproduce=command(scenario, settings))

@@ -33,6 +33,8 @@ class Found:
     """Seconds spent waiting for another process to finish its timing."""
     imported: bool = False
     """Whether the candidate's import has succeeded."""
+    harness_failed: bool = False
+    """Whether the harness, not the candidate, is what failed."""
 
     @property
     def passed(self) -> bool:
@@ -141,5 +143,5 @@ def failed_harness(error: WorkerError, found: Found) -> Found:
     """The finding where the harness failed twice: never green, never the candidate's."""
     head, _, rest = str(error).partition("\n")
     found.verdict, found.message, found.evidence = Verdict.TASK_INVALID, f"the harness failed: {head}", rest[-8000:]
-    found.timing = None
+    found.timing, found.harness_failed = None, True
     return found

@@ -25,8 +25,7 @@ class ReplayedGraphs:
         self.device = device
         self._call: Call | None = None
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self.capture_error: str | None = None
-        """Why the last call could not be captured and is replayed eagerly instead."""
+        self._not_capturable: str | None = None
 
     def eager(self, call: Call, calls: int) -> list[float]:
         """Wall seconds of each call, from before the launch until the device is done."""
@@ -39,28 +38,29 @@ class ReplayedGraphs:
             seconds.append(clock() - start)
         return seconds
 
-    def replay(self, call: Call, calls: int) -> None:
-        """Replay `calls` calls from a graph, or run them eagerly where they cannot be captured."""
+    def replay(self, call: Call, calls: int) -> str | None:
+        """Replay `calls` calls from a graph; or launch them one by one and return why they cannot be captured."""
         if call is not self._call:
             self.reset()
             self._call = call
         unit = REPLAY_UNIT if calls % REPLAY_UNIT == 0 else 1
-        if self.capture_error is None and unit not in self._graphs:
+        if self._not_capturable is None and unit not in self._graphs:
             try:
                 self._graphs[unit] = capture(self.device, lambda: _run(call, unit))
             except NotCapturableError as error:
-                self.capture_error = str(error)
-        if self.capture_error is None:
+                self._not_capturable = str(error)
+        if self._not_capturable is None:
             graph = self._graphs[unit]
             for _ in range(calls // unit):
                 graph.replay()
         else:
             _run(call, calls)
         torch.cuda.synchronize(self.device)
+        return self._not_capturable
 
     def reset(self) -> None:
         """Free the graphs of the last call."""
-        self._call, self.capture_error = None, None
+        self._call, self._not_capturable = None, None
         self._graphs.clear()
 
 

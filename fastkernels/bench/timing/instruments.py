@@ -24,8 +24,8 @@ class Instrument:
 
 
 INSTRUMENTS = {
-    "cupti": Instrument("cupti", resolution_s=32e-9, process_spread_s=20e-9, process_spread=0.002),
-    "cuda_graph": Instrument("cuda_graph", resolution_s=32e-9, process_spread_s=60e-9, process_spread=0.003),
+    "cupti": Instrument("cupti", resolution_s=32e-9, process_spread_s=12e-9, process_spread=0.0025),
+    "cuda_graph": Instrument("cuda_graph", resolution_s=32e-9, process_spread_s=100e-9, process_spread=0.005),
     "wall": Instrument("wall", resolution_s=100e-9, process_spread_s=100e-9, process_spread=0.005),
 }
 """Every instrument by name."""

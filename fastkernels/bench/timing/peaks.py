@@ -19,7 +19,7 @@ from fastkernels.env import cache_dir
 FORM = 1
 """Raised when the way of measuring changes; older files are then measured anew."""
 _CPU_COPY_BYTES = 2**28
-_CPU_CACHE_COPY_BYTES = 2**17
+_CPU_CACHED_COPIES_BYTES = (2**15, 2**17, 2**19)
 _CPU_MATMUL = 1024
 _CUDA_COPY_BYTES = 2**31
 _CUDA_MATMUL = 8192
@@ -69,27 +69,32 @@ def device_name(device: torch.device) -> str:
 
 
 def _measure_cpu(name: str) -> Peaks:
-    big, small = (torch.empty(size // 4).normal_() for size in (_CPU_COPY_BYTES, _CPU_CACHE_COPY_BYTES))
-    big_out, small_out = torch.empty_like(big), torch.empty_like(small)
-    copy_s = _best_s(lambda: big_out.copy_(big), 1, budget_s=0.6)
-    cached_s = _best_s(lambda: small_out.copy_(small), 16, budget_s=0.2)
+    memory = _cpu_copy_rate(_CPU_COPY_BYTES, 1, budget_s=0.6)
+    cache = max(_cpu_copy_rate(size, 16, budget_s=0.1) for size in _CPU_CACHED_COPIES_BYTES)
     flops = {dtype: _matmul_rate(torch.device("cpu"), dtype, _CPU_MATMUL) for dtype in ("float32", "bfloat16")}
-    return _peaks(name, "cpu", 2 * _CPU_COPY_BYTES / copy_s, 2 * _CPU_CACHE_COPY_BYTES / cached_s, _cpu_cache_bytes(),
-                  flops)
+    return _peaks(name, "cpu", memory, cache, _cpu_cache_bytes(), flops)
+
+
+def _cpu_copy_rate(size: int, copies: int, budget_s: float) -> float:
+    """Bytes read plus written per second by a copy of `size` bytes."""
+    source = torch.empty(size // 4).normal_()
+    target = torch.empty_like(source)
+    return 2 * size / _best_s(lambda: target.copy_(source), copies, budget_s)
 
 
 def _measure_cuda(device: torch.device, name: str) -> Peaks:
     properties = torch.cuda.get_device_properties(device)
     size = min(_CUDA_COPY_BYTES, torch.cuda.mem_get_info(device)[0] // 8)
-    source = torch.empty(size // 4, device=device).normal_()
-    copy_s = _best_event_s(source, torch.empty_like(source), 1)
-    cached = source[: properties.L2_cache_size // 16]  # a quarter of the cache, read and written
-    cached_s = _best_event_s(cached, torch.empty_like(cached), 20)
-    cached_bytes = 2 * cached.nbytes
-    del source, cached
+    copy_s = _cuda_copy_s(size, device)
     flops = {dtype: _matmul_rate(device, dtype, _CUDA_MATMUL) for dtype in ("bfloat16", "float16", "float32")}
     torch.cuda.empty_cache()
-    return _peaks(name, "cuda", 2 * size / copy_s, cached_bytes / cached_s, properties.L2_cache_size, flops)
+    return _peaks(name, "cuda", 2 * size / copy_s, 2 * size / copy_s, properties.L2_cache_size, flops)
+
+
+def _cuda_copy_s(size: int, device: torch.device) -> float:
+    source = torch.empty(size // 4, device=device).normal_()
+    target = torch.empty_like(source)
+    return _best_events_s(lambda: target.copy_(source), 1)
 
 
 def _peaks(
@@ -126,10 +131,6 @@ def _best_s(run: Callable[[], object], calls: int, budget_s: float) -> float:
         best = min(best, (time.perf_counter() - start) / calls)
         repeats += 1
     return best
-
-
-def _best_event_s(source: torch.Tensor, target: torch.Tensor, calls: int) -> float:
-    return _best_events_s(lambda: target.copy_(source), calls)
 
 
 def _best_events_s(run: Callable[[], object], calls: int, repeats: int = 10) -> float:

@@ -33,7 +33,7 @@ class Peaks:
     bandwidth_bytes_s: float
     """Copy through memory, bytes read plus bytes written per second."""
     cache_bandwidth_bytes_s: float
-    """Copy within the cache, read plus written per second."""
+    """Copy within the cache of a CPU, read plus written per second; on CUDA the same as through memory."""
     cache_bytes: int
     """Size of the largest cache."""
     flops_s: Mapping[str, float] = field(default_factory=dict)
@@ -65,10 +65,13 @@ def roofline_s(work: WorkLike, dtype: str, peaks: Peaks) -> float:
 def floor_s(work: WorkLike, peaks: Peaks) -> float:
     """Seconds below which a reported time is impossible, margin included.
 
-    Kinder than the roofline: operations at the highest rate of any dtype, and as many bytes as the cache holds at the
-    cache's bandwidth, since a CPU's inputs may lie there and a GPU's outputs may stay there.
+    Operations count at the highest rate of any dtype. On CUDA all bytes pass through memory, since the cache is
+    flushed with writes before each call: no kernel tried on an H200 gained by its outputs staying in the cache. On a
+    CPU, where inputs may lie in the cache, as many bytes as it holds count at the cache's bandwidth.
     """
+    arithmetic = work.flops / max(peaks.flops_s.values())
+    if peaks.device_type == "cuda":
+        return CUDA_MARGIN * max(work.bytes / peaks.bandwidth_bytes_s, arithmetic)
     cached = min(work.bytes, peaks.cache_bytes)
     memory = cached / peaks.cache_bandwidth_bytes_s + (work.bytes - cached) / peaks.bandwidth_bytes_s
-    margin = CUDA_MARGIN if peaks.device_type == "cuda" else CPU_MARGIN
-    return margin * max(memory, work.flops / max(peaks.flops_s.values()))
+    return CPU_MARGIN * max(memory, arithmetic)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from fastkernels.bench.timing.instruments import INSTRUMENTS, Instrument
 from fastkernels.bench.timing.statistics import Interval, location_interval, log_ratios, speedup_interval
-from fastkernels.bench.timing.witness import WITNESS_FROM_ROUNDS_S, witness_s
+from fastkernels.bench.timing.witness import FROM_ROUNDS_S, Testimony, witness
 from fastkernels.errors import FastKernelsError
 
 Clock = Callable[[], float]
@@ -19,9 +19,11 @@ MIN_ROUNDS = 6
 FEWEST_ROUNDS = 3
 """Fewest rounds where one round alone spends the time budget."""
 WARMUP_SHARE = 0.2
-"""Part of the time budget that warm-up may take after the first call."""
+"""Part of the time budget that warm-up may take after each side's first call."""
 EAGER_CALLS = 20
 """Calls behind the eager latency, where the budget allows."""
+_SHORTEST_S = 1e-7
+"""No call is taken to cost less of the supervisor's time."""
 
 
 class Lane(Protocol):
@@ -33,7 +35,7 @@ class Lane(Protocol):
     def eager(self, calls: int) -> list[float]:
         """As `Timer.eager`."""
 
-    def replay(self, calls: int) -> None:
+    def replay(self, calls: int) -> str | None:
         """As `Timer.replay`."""
 
 
@@ -57,10 +59,10 @@ class TimingPlan:
     num_runs: int = 100
     """Most timed calls of each side."""
     max_time_s: float = 1.0
-    """Most seconds for both sides together, warm-up included; the fewest rounds are run in any case."""
-    min_interval: float = 0.01
-    """Stop early once half the interval that the rounds give is within this fraction: half the smallest difference
-    that is to be found, so that a 2 % slower kernel is told from an equal one 97 times in 100."""
+    """Most seconds for both sides together, less each side's first call; the fewest rounds are run in any case."""
+    min_interval: float = 0.005
+    """Stop early once half the interval that the rounds give is within this fraction. At 0.005 a kernel 1 % slower is
+    told from an equal one 97 times in 100 (four standard errors), as far as the instrument can tell them apart."""
     rounds: int = 10
     """Rounds into which num_runs is divided."""
 
@@ -72,8 +74,11 @@ class Side:
     name: str
     lane: Lane
     eager_s: float = math.nan
+    wall_per_call_s: float = math.inf
+    """By the supervisor's clock, in the last request."""
+    shortest_wall_s: float = math.inf
+    """Least of that over the rounds."""
     rounds: list[list[float]] = field(default_factory=list)
-    wall_per_call_s: list[float] = field(default_factory=list)
 
     @property
     def samples(self) -> tuple[float, ...]:
@@ -98,6 +103,8 @@ class Comparison:
     candidate_eager_s: float
     baseline_witness_s: float
     candidate_witness_s: float
+    candidate_not_captured: str | None
+    """Why the candidate's witnessed calls did not come from a CUDA graph; None where they did, and on a CPU."""
     baseline_samples_s: tuple[float, ...]
     candidate_samples_s: tuple[float, ...]
     wall_s: float
@@ -113,65 +120,72 @@ def compare(baseline: Lane, candidate: Lane, plan: TimingPlan, clock: Clock = ti
     for side in sides:
         _warm_up(side, plan, clock)
     instrument = INSTRUMENTS[plan.method]
-    calls = _calls_per_round(sides, plan, plan.max_time_s - (clock() - start))
-    runs, stopped = 0, ""
-    while not stopped:
-        calls = max(1, min(calls, plan.num_runs - runs))
-        for side in sides if len(sides[0].rounds) % 2 == 0 else reversed(sides):
-            _round(side, calls, instrument, clock)
-        runs += calls
-        stopped = _stop(sides, plan, runs, clock() - start)
+    runs, stopped = _rounds(sides, plan, instrument, clock)
     times = [median(side.samples) for side in sides]
-    witnesses = [_witness(side, seconds, clock) for side, seconds in zip(sides, times, strict=True)]
+    seen = [_witness(side, plan.method, seconds, clock) for side, seconds in zip(sides, times, strict=True)]
     speedup = _speedup(sides, instrument)
     return Comparison(
         method=plan.method, baseline_s=times[0], candidate_s=times[1], speedup=speedup.estimate,
         speedup_low=speedup.low, speedup_high=speedup.high, runs=runs, rounds=len(sides[0].rounds), stopped=stopped,
-        baseline_eager_s=sides[0].eager_s, candidate_eager_s=sides[1].eager_s, baseline_witness_s=witnesses[0],
-        candidate_witness_s=witnesses[1], baseline_samples_s=sides[0].samples, candidate_samples_s=sides[1].samples,
-        wall_s=clock() - start,
+        baseline_eager_s=sides[0].eager_s, candidate_eager_s=sides[1].eager_s,
+        baseline_witness_s=seen[0].seconds, candidate_witness_s=seen[1].seconds,
+        candidate_not_captured=seen[1].not_captured,
+        baseline_samples_s=sides[0].samples, candidate_samples_s=sides[1].samples, wall_s=clock() - start,
     )
 
 
 def _warm_up(side: Side, plan: TimingPlan, clock: Clock) -> None:
-    """Warm one side up; the later warm-up calls give its eager latency."""
-    first = _checked(side, side.lane.eager(1), 1)
-    budget, start = plan.max_time_s * WARMUP_SHARE / 2, clock()
-    done = 1
-    if first[0] < budget:
-        first = _checked(side, side.lane.eager(1), 1)  # the very first call may have compiled
-        done += 1
-    left = int(min(max(plan.num_warmup - done, 0), (budget - (clock() - start)) / first[0]))
-    if left > 0:
-        first = _checked(side, side.lane.eager(left), left)
-    more = int(min(EAGER_CALLS - left, (budget - (clock() - start)) / median(first)))
-    if more > 0:
-        first += _checked(side, side.lane.eager(more), more)
-    side.eager_s = median(first)
+    """Warm one side up; its later calls give the eager latency. The supervisor's clock decides how many there are."""
+    samples, per_call_s = _eager(side, 1, clock)
+    budget_s, calls = plan.max_time_s * WARMUP_SHARE / 2, 1
+    for wanted in (1, plan.num_warmup - 2, EAGER_CALLS):  # the second call shows the cost: the first may have compiled
+        calls = min(wanted, int(budget_s / per_call_s))
+        if calls > 0:
+            samples, per_call_s = _eager(side, calls, clock)
+            budget_s -= calls * per_call_s
+    side.eager_s = median(samples)
+    side.wall_per_call_s = per_call_s
 
 
-def _calls_per_round(sides: tuple[Side, Side], plan: TimingPlan, left_s: float) -> int:
-    """num_runs over the planned rounds, or fewer where the time left would not last for the rounds of an interval."""
-    per_call_s = sum(side.eager_s for side in sides)
-    affordable = left_s / (MIN_ROUNDS * per_call_s)
-    return max(1, int(min(math.ceil(plan.num_runs / plan.rounds), affordable)))
+def _eager(side: Side, calls: int, clock: Clock) -> tuple[list[float], float]:
+    start = clock()
+    samples = _checked(side, side.lane.eager(calls), calls)
+    return samples, max((clock() - start) / calls, _SHORTEST_S)
+
+
+def _rounds(sides: tuple[Side, Side], plan: TimingPlan, instrument: Instrument, clock: Clock) -> tuple[int, str]:
+    """Time both sides in turns; calls of each, and why it ended."""
+    end = clock() + plan.max_time_s * (1 - WARMUP_SHARE)
+    planned, runs, stopped, done = math.ceil(plan.num_runs / plan.rounds), 0, "", 0
+    while not stopped:
+        if done < MIN_ROUNDS:  # leave time for the rounds that an interval needs
+            per_round_s = max(0.0, end - clock()) / (MIN_ROUNDS - done)
+            planned = min(planned, int(per_round_s / sum(side.wall_per_call_s for side in sides)))
+        calls = max(1, min(planned, plan.num_runs - runs))
+        for side in sides if done % 2 == 0 else reversed(sides):
+            _round(side, calls, instrument, clock)
+        runs, done = runs + calls, done + 1
+        next_s = sum(side.wall_per_call_s for side in sides) * max(planned, 1)
+        stopped = _stop(sides, plan, runs, end - clock() - next_s)
+    return runs, stopped
 
 
 def _round(side: Side, calls: int, instrument: Instrument, clock: Clock) -> None:
     start = clock()
     samples = _checked(side, side.lane.measure(calls), calls)
-    side.wall_per_call_s.append((clock() - start) / calls)
+    side.wall_per_call_s = max((clock() - start) / calls, _SHORTEST_S)
+    side.shortest_wall_s = min(side.shortest_wall_s, side.wall_per_call_s)
     side.rounds.append([max(sample, instrument.resolution_s) for sample in samples])
 
 
-def _stop(sides: tuple[Side, Side], plan: TimingPlan, runs: int, spent_s: float) -> str:
-    """Why to stop now, or an empty string."""
+def _stop(sides: tuple[Side, Side], plan: TimingPlan, runs: int, left_s: float) -> str:
+    """Why to stop now, or an empty string. left_s: what another round would leave of the time budget."""
     rounds = len(sides[0].rounds)
     if rounds < FEWEST_ROUNDS:
         return ""
-    if runs >= plan.num_runs and rounds >= min(MIN_ROUNDS, plan.num_runs):
+    if runs >= plan.num_runs:
         return "num_runs"
-    if spent_s * (rounds + 1) / rounds > plan.max_time_s:
+    if left_s < 0:
         return "max_time"
     tight = rounds >= MIN_ROUNDS and rounds % 2 == 0 and _from_rounds(sides).half_width <= plan.min_interval
     return "interval" if tight else ""
@@ -186,11 +200,11 @@ def _speedup(sides: tuple[Side, Side], instrument: Instrument) -> Interval:
     return speedup_interval(_from_rounds(sides), *spreads)
 
 
-def _witness(side: Side, seconds: float, clock: Clock) -> float:
+def _witness(side: Side, method: str, seconds: float, clock: Clock) -> Testimony:
     """Seconds a call by the supervisor's clock; where a call is long, its own rounds have already shown it."""
-    if seconds >= WITNESS_FROM_ROUNDS_S:
-        return min(side.wall_per_call_s)
-    return witness_s(side.lane.replay, seconds, clock)
+    if seconds >= FROM_ROUNDS_S:
+        return Testimony(side.shortest_wall_s, None)
+    return witness(side.lane.replay, method, seconds, side.eager_s, clock)
 
 
 def _checked(side: Side, samples: object, calls: int) -> list[float]:

@@ -25,9 +25,10 @@ class Timer(Protocol):
     def eager(self, call: Call, calls: int) -> list[float]:
         """Wall seconds of each of `calls` calls, from before the launch until the device is done."""
 
-    def replay(self, call: Call, calls: int) -> None:
-        """Run exactly `calls` calls, as a replayed CUDA graph where that can be had, and return when they are done.
+    def replay(self, call: Call, calls: int) -> str | None:
+        """Run exactly `calls` calls, on CUDA as a replayed graph, and return when they are done.
 
+        Returns why they could not be captured and were launched one by one; None where they were, and on a CPU.
         Another process's clock times this, so it does nothing else; what it prepares it keeps until `reset`.
         """
 

@@ -27,10 +27,11 @@ class WallTimer:
         """Seconds of each of `calls` calls."""
         return _timed(call, 0, calls)
 
-    def replay(self, call: Call, calls: int) -> None:
+    def replay(self, call: Call, calls: int) -> str | None:
         """Run `calls` calls."""
         for index in range(calls):
             call(index)
+        return None
 
     def reset(self) -> None:
         """Nothing is kept."""

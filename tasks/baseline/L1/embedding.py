@@ -24,9 +24,9 @@ def embedding_kernel(ids_ptr, weight_ptr, out_ptr, WIDTH: tl.constexpr, BLOCK: t
 
 
 def launch_shape(width: int) -> tuple[int, int]:
-    """(columns a program, warps a program)."""
+    """(columns a program, warps a program): on an H200 the best of 512 to 4096 x 1 to 8 at 32 and 4096 tokens."""
     block = min(2048, max(16, triton.next_power_of_2(width)))
-    return block, max(1, block // 512)
+    return block, max(1, block // 1024)
 
 
 class Embedding(Op):

@@ -19,23 +19,23 @@ MAX_SPLITS = 128
 """At most this many splits, so that one program can join them."""
 
 
-@triton.jit(do_not_specialize=["scale_log2e"])
+@triton.jit(do_not_specialize=["splits", "table_row", "scale_log2e"])
 def flash_attn_decode_kernel(
     q_ptr, k_ptr, v_ptr, table_ptr, used_ptr, out_ptr, part_ptr, lse_ptr, q_row, q_head, k_page, k_slot, k_head,
-    v_page, v_slot, v_head, table_row, scale_log2e, KV_HEADS: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr,
-    PAGE: tl.constexpr, SPLITS: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
+    v_page, v_slot, v_head, table_row, splits, scale_log2e, KV_HEADS: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr,
+    PAGE: tl.constexpr, PARTIAL: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
 ):
     """One split of one sequence's context for the GROUP query heads of a KV head, online softmax in float32.
 
-    With SPLITS == 1 writes the output; else the split's own softmax output to part [B, Hq, SPLITS, D] and the
-    logarithm (base 2) of its sum to lse [B, Hq, SPLITS], which flash_attn_combine_kernel joins.
+    Without PARTIAL writes the output; else the split's own softmax output to part [B, Hq, splits, D] and the
+    logarithm (base 2) of its sum to lse [B, Hq, splits], which flash_attn_combine_kernel joins.
     """
     kv_head = tl.program_id(0) % KV_HEADS
-    split = (tl.program_id(0) // KV_HEADS) % SPLITS
-    seq = tl.program_id(0) // (KV_HEADS * SPLITS)
+    split = (tl.program_id(0) // KV_HEADS) % splits
+    seq = tl.program_id(0) // (KV_HEADS * splits)
     used = tl.load(used_ptr + seq)
     blocks = (used + BLOCK_N - 1) // BLOCK_N
-    share = (blocks + SPLITS - 1) // SPLITS * BLOCK_N
+    share = (blocks + splits - 1) // splits * BLOCK_N
     first = split * share
     last = tl.minimum(first + share, used)
     lane = tl.arange(0, BLOCK_H)
@@ -64,31 +64,31 @@ def flash_attn_decode_kernel(
         total = total * fade + tl.sum(weight, axis=1)
         acc = tl.dot(weight.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
         top = new_top
-    y = acc * tl.where(total > 0.0, 1.0 / total, 0.0)[:, None]
+    y = acc * tl.where(total > 0.0, 1.0 / tl.where(total > 0.0, total, 1.0), 0.0)[:, None]
     row = seq.to(tl.int64) * (KV_HEADS * GROUP) + head
-    if SPLITS == 1:
+    if not PARTIAL:
         tl.store(out_ptr + row[:, None] * D + dim[None, :], y.to(out_ptr.dtype.element_ty), mask=real)
     else:
-        part = row * SPLITS + split
+        part = row * splits + split
         tl.store(part_ptr + part[:, None] * D + dim[None, :], y, mask=real)
-        tl.store(lse_ptr + part, tl.where(total > 0.0, top + tl.log2(total), float("-inf")), mask=lane < GROUP)
+        tl.store(lse_ptr + part, top + tl.log2(tl.where(total > 0.0, total, 1.0)), mask=lane < GROUP)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["splits"])
 def flash_attn_combine_kernel(
-    part_ptr, lse_ptr, out_ptr, SPLITS: tl.constexpr, BLOCK_S: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr
+    part_ptr, lse_ptr, out_ptr, splits, BLOCK_S: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr
 ):
     """out = sum_s 2^(lse_s - lse) part_s for one row of [B * Hq]; zeros where every split is empty."""
     row = tl.program_id(0).to(tl.int64)
     split = tl.arange(0, BLOCK_S)
     dim = tl.arange(0, BLOCK_D)
-    lse = tl.load(lse_ptr + row * SPLITS + split, mask=split < SPLITS, other=float("-inf"))
-    real = (split < SPLITS)[:, None] & (dim < D)[None, :]
-    part = tl.load(part_ptr + (row * SPLITS + split)[:, None] * D + dim[None, :], mask=real, other=0.0)
+    lse = tl.load(lse_ptr + row * splits + split, mask=split < splits, other=float("-inf"))
+    real = (split < splits)[:, None] & (dim < D)[None, :]
+    part = tl.load(part_ptr + (row * splits + split)[:, None] * D + dim[None, :], mask=real, other=0.0)
     top = tl.max(lse, axis=0)
     weight = tl.exp2(lse - tl.where(top == float("-inf"), 0.0, top))
     total = tl.sum(weight, axis=0)
-    y = tl.sum(part * weight[:, None], axis=0) * tl.where(total > 0.0, 1.0 / total, 0.0)
+    y = tl.sum(part * weight[:, None], axis=0) * tl.where(total > 0.0, 1.0 / tl.where(total > 0.0, total, 1.0), 0.0)
     tl.store(out_ptr + row * D + dim, y.to(out_ptr.dtype.element_ty), mask=dim < D)
 
 
@@ -160,14 +160,14 @@ class FlashAttnDecode(Op):
             lse = torch.empty(batch, heads, splits, dtype=torch.float32, device=query.device)
         flash_attn_decode_kernel[(batch * self.num_kv_heads * splits,)](
             query, key_cache, value_cache, block_table, seqused_k, out, part, lse, *query.stride()[:2],
-            *key_cache.stride()[:3], *value_cache.stride()[:3], block_table.stride(0), self.scale * LOG2_E,
-            KV_HEADS=self.num_kv_heads, GROUP=group, D=dim, PAGE=key_cache.shape[1], SPLITS=splits,
+            *key_cache.stride()[:3], *value_cache.stride()[:3], block_table.stride(0), splits, self.scale * LOG2_E,
+            KV_HEADS=self.num_kv_heads, GROUP=group, D=dim, PAGE=key_cache.shape[1], PARTIAL=splits > 1,
             BLOCK_H=max(16, triton.next_power_of_2(group)), BLOCK_D=max(16, triton.next_power_of_2(dim)),
             BLOCK_N=block_n, num_warps=num_warps, num_stages=num_stages,
         )  # fmt: skip
         if splits > 1:
             flash_attn_combine_kernel[(batch * heads,)](
-                part, lse, out, SPLITS=splits, BLOCK_S=triton.next_power_of_2(splits), D=dim,
+                part, lse, out, splits, BLOCK_S=triton.next_power_of_2(splits), D=dim,
                 BLOCK_D=triton.next_power_of_2(dim), num_warps=4,
             )  # fmt: skip
         return out

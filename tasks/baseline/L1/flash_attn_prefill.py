@@ -73,7 +73,7 @@ def flash_attn_prefill_kernel(
         total = total * fade + tl.sum(weight, axis=1)
         acc = tl.dot(weight.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
         top = new_top
-    y = acc * tl.where(total > 0.0, 1.0 / total, 0.0)[:, None]
+    y = acc * tl.where(total > 0.0, 1.0 / tl.where(total > 0.0, total, 1.0), 0.0)[:, None]
     tl.store(out_ptr + q_at * (HEADS * D) + head * D + dim[None, :], y.to(out_ptr.dtype.element_ty), mask=in_row)
 
 

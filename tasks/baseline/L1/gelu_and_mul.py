@@ -36,7 +36,10 @@ def gelu_and_mul_kernel(
 
 
 def launch_shape(width: int) -> tuple[int, int]:
-    """(columns a program, warps a program)."""
+    """(columns a program, warps a program).
+
+    As measured for silu_and_mul on an H200; a copy of as many bytes takes as long at 32, 512 and 4096 tokens.
+    """
     block = min(1024, max(16, triton.next_power_of_2(width)))
     return block, max(1, block // 256)
 

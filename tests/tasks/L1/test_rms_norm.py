@@ -81,8 +81,15 @@ def test_kernel_in_the_interpreter(interpreter, shape, dtype, residual):
     close(outputs[0] if residual else outputs, want, dtype, BF16_ROUNDS_DOWN)
     if residual:
         close(outputs[1], total, dtype, BF16_ROUNDS_DOWN)
-    else:
-        assert torch.equal(after["x"], given["x"])
+    assert all(torch.equal(after[name], given[name]) for name in given)
+
+
+def test_kernel_for_many_rows_in_the_interpreter(interpreter):
+    op, given = norm(2048), inputs((5, 2048), True, torch.float32)
+    (normed, total), _ = interpreter(op, {"hidden_size": 2048, "eps": 1e-5}, given, settings={"MANY_ROWS": 1})
+    want, want_total = expected(op, **given)
+    close(normed, want, torch.float32)
+    close(total, want_total, torch.float32)
 
 
 def test_kernel_reads_heads_inside_a_wider_row(interpreter):
@@ -107,14 +114,14 @@ def test_a_wrong_kernel_is_found(interpreter, mutation):
         close(outputs, expected(op, **given)[0], torch.float32)
 
 
-TYPES = dict.fromkeys(("x_ptr", "residual_ptr", "weight_ptr", "out_ptr"), "*bf16") | {
+TYPES = dict.fromkeys(("x_ptr", "residual_ptr", "weight_ptr", "out_ptr", "sum_ptr"), "*bf16") | {
     name: "i32" for name in rms_norm_kernel.arg_names if name.endswith(("_outer", "_inner"))} | {"eps": "fp32"}
 
 
 @pytest.mark.parametrize(("hidden", "rows", "residual"), [(4096, 1, True), (3584, 1, False), (128, 8, False)])
 def test_kernel_compiles_for_hopper_with_16_byte_accesses(compile_for_hopper, hidden, rows, residual):
     block = 1 << (hidden - 1).bit_length()
-    constants = {"inner": 1, "HIDDEN": hidden, "BLOCK": block, "ROWS": rows, "RESIDUAL": residual}
+    constants = {"inner": 1, "HIDDEN": hidden, "BLOCK": block, "ROWS": rows, "RESIDUAL": residual, "SUM_LAST": False}
     types = {**TYPES, "rows": "i64"}
     ptx = compile_for_hopper(rms_norm_kernel, types, constants, num_warps=rows * block // 256).ptx
     assert "ld.global.v4.b32" in ptx

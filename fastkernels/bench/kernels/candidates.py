@@ -1,0 +1,78 @@
+"""Which candidates a scenario reaches, and whether their files have changed since they were read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastkernels.registry import Candidates, ImportGraph, baseline_root
+from fastkernels.results import Verdict
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The candidates that one operator's module is made of."""
+
+    modules: tuple[str, ...] = ()
+    """Such as `L1.rms_norm`; empty in a self-test."""
+    path: str | None = None
+    """File of the operator's own candidate, or the files below it."""
+    sha256: str | None = None
+    """Hash over these files and the helpers that they import."""
+    problem: tuple[Verdict, str] | None = None
+    """What is wrong with one of them before it is even imported."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal where the very same code would be imported; empty in a self-test."""
+        return f"{self.path} {self.sha256}" if self.modules else ""
+
+
+class CandidateFiles:
+    """The candidates of one directory, read again when a file changes."""
+
+    def __init__(self, directory: Path | None, self_test: bool) -> None:
+        self._asked_for = directory
+        self._self_test = self_test
+        self._stamps: frozenset[tuple[str, int, int]] = frozenset()
+        self._read()
+
+    @property
+    def directory(self) -> Path | None:
+        """Where they lie."""
+        return self._candidates.directory
+
+    def refresh(self) -> bool:
+        """Read them again if a file has come, gone or changed; True then."""
+        if self._stamp() == self._stamps:
+            return False
+        self._read()
+        return True
+
+    def reached(self, module: str) -> Reached:
+        """The candidates that this operator's module reaches."""
+        if self._self_test:
+            return Reached()
+        modules = tuple(sorted(self._graph.reaches(module)))
+        if not modules:
+            return Reached()
+        known = {**self._candidates.helpers, **self._candidates.files}
+        paths = ", ".join(str(known[name].path) for name in modules)
+        return Reached(modules, paths, self._graph.sha256(module), self._problem(module))
+
+    def _problem(self, module: str) -> tuple[Verdict, str] | None:
+        """What is wrong with a file as it stands; one that goes past the overlay does not compute by itself."""
+        used = self._graph.uses_baseline(module)
+        if used and self._graph.problem(module) is None:
+            return Verdict.PASSTHROUGH, (f"the candidate imports {', '.join(used)}, the baseline by its absolute name; a "
+                                         "candidate computes by itself, and imports lower levels relatively")
+        return self._graph.problem(module)
+
+    def _read(self) -> None:
+        self._candidates = Candidates.load(self._asked_for)
+        self._graph = ImportGraph.of(baseline_root(), self._candidates)
+        self._stamps = self._stamp()
+
+    def _stamp(self) -> frozenset[tuple[str, int, int]]:
+        if self.directory is None:
+            return frozenset()
+        found = ((path, path.stat()) for path in self.directory.rglob("*.py"))
+        return frozenset((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in found)

@@ -1,0 +1,64 @@
+"""Writes docs/results.schema.json and docs/results-format.md: `python -m fastkernels.bench.kernels.schema_docs`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fastkernels import results
+from fastkernels.bench.kernels.report_file import field_docs, json_schema
+
+INTRODUCTION = """# Results format
+
+One run of the kernel tier writes one JSON file (`--fk-output-json`, default `bench/results/kernels.json`) in the form
+`KernelBenchResult`, and beside it, as it goes, a log with one line per finished scenario
+(`{"conditions": ..., "result": ScenarioResult}`), which `--fk-resume` reads. Times are in seconds. NaN and infinities,
+which JSON does not have, are the words `"NaN"`, `"Infinity"`, `"-Infinity"`.
+
+- JSON schema: [results.schema.json](results.schema.json) (draft 2020-12).
+- Reading in Python: `fastkernels.bench.kernels.read_result(path)`; another `schema_version` or form is a `ResultsError`.
+- `schema_version` rises when a field changes its meaning or goes; new fields with a default keep it, and readers pass
+  over fields that they do not know.
+- A `timing` exists only where the outputs were right (`passed`, `too_slow`).
+- A log line is kept by a resumed run where `conditions` (hash of settings and of every candidate file that the operator
+  reaches) and `shape_key` are equal.
+
+This page and the schema are generated from the docstrings of `fastkernels/results.py`:
+`python -m fastkernels.bench.kernels.schema_docs`.
+"""
+
+FORMS = (results.KernelBenchResult, results.ScenarioResult, results.Correctness, results.WorstElement, results.Timing,
+         results.LeftOut, results.Subsumed)
+
+
+def page() -> str:
+    """The page on the results format."""
+    parts = [INTRODUCTION]
+    for form in FORMS:
+        rows = [f"| `{name}` | {_type(form, name)} | {doc} |" for name, doc in field_docs(form).items()]
+        parts.append("\n".join([f"## {form.__name__}\n", f"{_summary(form)}\n", "| field | type | meaning |",
+                                "|---|---|---|", *rows, ""]))
+    verdicts = [f"| `{name.lower()}` | {doc} |" for name, doc in field_docs(results.Verdict).items()]
+    parts.append("\n".join(["## Verdict\n", f"{_summary(results.Verdict)}\n", "| verdict | meaning |", "|---|---|",
+                            *verdicts, ""]))
+    return "\n".join(parts)
+
+
+def main(docs: Path | None = None) -> None:
+    """Write both files."""
+    folder = docs or Path(__file__).resolve().parents[3] / "docs"
+    (folder / "results.schema.json").write_text(json.dumps(json_schema(), indent=1) + "\n")
+    (folder / "results-format.md").write_text(page())
+
+
+def _summary(form: type[Any]) -> str:
+    return (form.__doc__ or "").strip()
+
+
+def _type(form: type[Any], name: str) -> str:
+    kind = form.__dataclass_fields__[name].type
+    text = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
+    return "`" + text.replace("fastkernels.results.", "").replace("typing.", "").replace("|", "or") + "`"
+
+
+if __name__ == "__main__":
+    main()

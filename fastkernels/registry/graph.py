@@ -1,0 +1,97 @@
+"""The import graph of the task tree with candidates laid over it: what a candidate affects, and what it does not."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastkernels.registry.candidates import CandidateFile, Candidates, Problem
+from fastkernels.registry.operators import operator_paths
+from fastkernels.registry.sources import TaskSources
+from fastkernels.registry.tree import TaskTree
+from fastkernels.results import Subsumed
+
+
+@dataclass(frozen=True)
+class ImportGraph:
+    """Static imports, those in functions too; relative imports, and `import_module` with a literal name."""
+
+    operators: tuple[str, ...]
+    """Modules of the baseline's operators."""
+    candidates: Candidates
+    """What is laid over them."""
+    _sources: TaskSources
+
+    @classmethod
+    def of(cls, baseline: Path, candidates: Candidates) -> "ImportGraph":
+        """Read the graph of a baseline with candidates laid over it."""
+        sources = candidates.sources
+        if sources is None or sources.tasks.baseline != baseline:
+            sources = TaskSources(TaskTree(baseline, candidates.directory))
+        return cls(tuple(operator_paths(baseline)), candidates, sources)
+
+    def imports(self, module: str) -> frozenset[str]:
+        """Return the modules that a module imports itself, as the overlay has it."""
+        return self._sources.imports(module).inside
+
+    def reaches(self, module: str) -> frozenset[str]:
+        """Return the candidate modules that take part when `module` runs, itself among them if it has a candidate.
+
+        Helpers of candidates are not listed, but for those that replace a helper of the baseline.
+        """
+        return frozenset(name for name in self._files(module) if self._replaces(name))
+
+    def baseline_reaches(self, module: str) -> frozenset[str]:
+        """Return the modules that the baseline's own version of `module` imports, directly or not, and itself."""
+        return frozenset(self._sources.over(None).closure(module))
+
+    def users(self, candidate: str) -> tuple[str, ...]:
+        """Return the operators whose grading a candidate affects, by level and name."""
+        return tuple(sorted(module for module in self.operators if candidate in self.reaches(module)))
+
+    def affected(self) -> dict[str, tuple[str, ...]]:
+        """Return for each candidate file, helpers too, the operators that run it."""
+        names = (*self.candidates.files, *self.candidates.helpers)
+        reached = {module: self._files(module) for module in sorted(self.operators)}
+        return {name: tuple(module for module, files in reached.items() if name in files) for name in names}
+
+    def problem(self, module: str) -> Problem | None:
+        """Return what keeps `module` from being run: the problem of a candidate that it reaches, its own first."""
+        files = self._files(module)
+        for name in (module, *sorted(files.keys() - {module})):
+            found = files[name].problem if name in files else None
+            if found:
+                return found
+        return None
+
+    def uses_baseline(self, module: str) -> tuple[str, ...]:
+        """Return the absolute imports of the baseline in any candidate file that `module` reaches."""
+        return tuple(sorted({used for file in self._files(module).values() for used in file.uses_baseline}))
+
+    def sha256(self, module: str) -> str | None:
+        """Return one hash over all candidate files that `module` reaches, helpers too; None where it reaches none."""
+        files = self._files(module)
+        lines = [f"{name} {file.sha256}\n" for name, file in sorted(files.items())]
+        return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
+
+    def _files(self, module: str) -> dict[str, CandidateFile]:
+        """Every candidate file in the closure of a module."""
+        known = {**self.candidates.helpers, **self.candidates.files}
+        return {name: known[name] for name in self._sources.closure(module) if name in known}
+
+    def _replaces(self, name: str) -> bool:
+        return name in self.candidates.files or self._sources.over(None).place(name) is not None
+
+
+def subsumed(graph: ImportGraph, candidates: Candidates, graded: Iterable[str]) -> list[Subsumed]:
+    """Return the candidates that no graded module reaches, each with the candidate that dropped it.
+
+    That is the lowest candidate above whose baseline uses it, directly or not, and which itself no longer does.
+    """
+    reached = frozenset[str]().union(*(graph.reaches(module) for module in graded))
+    return [Subsumed(name, _dropped_by(name, graph, candidates)) for name in candidates.files if name not in reached]
+
+
+def _dropped_by(name: str, graph: ImportGraph, candidates: Candidates) -> str:
+    above = [other for other in sorted(candidates.files) if other[:2] > name[:2]]
+    return next((o for o in above if name in graph.baseline_reaches(o) and name not in graph.reaches(o)), "")

@@ -1,0 +1,59 @@
+"""What is left out, and that asking for it brings it back."""
+
+import pytest
+from results_by_hand import rms_norm
+
+from fastkernels.bench.kernels import GraderSettings, left_out, limits, resolve_device
+from fastkernels.bench.kernels.limits import input_bytes, needed_bytes, weight_bytes
+from fastkernels.errors import DeviceError
+
+CPU = GraderSettings(device="cpu")
+
+
+def test_a_cpu_leaves_out_more_than_512_tokens_and_says_how_to_ask():
+    assert left_out(rms_norm(tokens=512), CPU) is None
+    found = left_out(rms_norm(tokens=513), CPU)
+    assert found is not None
+    assert found.id == "rms_norm[tiny-tp1-s513]"
+    assert found.reason == "513 tokens on a CPU (over 512; ask with --fk-seqlen=513)"
+
+
+def test_what_is_asked_for_by_token_count_is_graded():
+    assert left_out(rms_norm(tokens=2048), GraderSettings(device="cpu", seqlens=(2048,))) is None
+
+
+def test_what_does_not_fit_into_memory_is_left_out(monkeypatch):
+    monkeypatch.setattr(limits, "memory_bytes", lambda device: 2**20)
+    found = left_out(rms_norm(tokens=512, hidden=2**20), CPU)
+    assert found is not None
+    assert "needed, 0.0 GiB of memory at hand on cpu (ask with --fk-seqlen=512)" in found.reason
+    assert left_out(rms_norm(tokens=1), CPU) is None
+
+
+def test_the_estimate_counts_inputs_and_weights():
+    assert input_bytes(rms_norm(tokens=4, hidden=32, residual=True)) == 2 * 4 * 32 * 2
+    linear = rms_norm().__class__(**{**rms_norm().__dict__, "init": {"input_size": 10, "output_size": 6, "dtype": "float32"}})
+    assert weight_bytes(linear) == 240
+    assert needed_bytes(linear) > input_bytes(linear) + weight_bytes(linear)
+
+
+def test_an_unknown_device_or_baseline_is_refused():
+    with pytest.raises(ValueError, match="device: 'gpu' is not one of auto, cpu, cuda"):
+        GraderSettings(device="gpu")
+    with pytest.raises(ValueError, match="baseline: 'nativ' is not one of auto, native. Did you mean 'native'"):
+        GraderSettings(baseline="nativ")
+
+
+def test_auto_is_what_the_machine_has_and_cuda_is_refused_where_it_has_none(monkeypatch):
+    monkeypatch.setattr("fastkernels.bench.kernels.settings.cuda_missing", lambda: "no CUDA device is found")
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(DeviceError, match="device cuda: no CUDA device is found"):
+        resolve_device("cuda")
+    monkeypatch.setattr("fastkernels.bench.kernels.settings.cuda_missing", lambda: None)
+    assert resolve_device("auto") == "cuda"
+
+
+def test_the_fingerprint_leaves_out_seed_and_limits_and_tells_settings_apart():
+    assert GraderSettings(device="cpu", seed=1, timeout_s=5).fingerprint == CPU.fingerprint
+    assert GraderSettings(device="cpu", timing=False).fingerprint != CPU.fingerprint
+    assert GraderSettings(device="cpu", min_speedup=1.0).fingerprint != CPU.fingerprint
