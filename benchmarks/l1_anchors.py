@@ -130,8 +130,8 @@ def main(path: Path) -> None:
                 anchor = by_row.get((item.op, item.width, item.tokens))
                 results.append(measure(item, anchor, anchors["copy_bytes_s"]))
                 print(line(results[-1]), flush=True)
-    source = {key: value for key, value in anchors.items() if key != "rows"}
-    path.write_text(json.dumps({"conditions": conditions(), "vllm": source, "rows": results}, indent=1) + "\n")
+        source = {key: value for key, value in anchors.items() if key != "rows"}
+        path.write_text(json.dumps({"conditions": conditions(), "vllm": source, "rows": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

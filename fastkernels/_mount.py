@@ -35,6 +35,9 @@ class CheckoutFinder:
 def mount() -> None:
     """Install the finder once, in a checkout only."""
     package = Path(__file__).resolve().parent
-    in_wheel = (package / "tasks").is_dir()
-    if not in_wheel and not any(isinstance(finder, CheckoutFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, CheckoutFinder(package.parent))
+    if (package / "tasks").is_dir():
+        return  # a wheel
+    finder = CheckoutFinder(package.parent)
+    # Compared by content: in a process that imports the package anew, the class is another one.
+    if not any(getattr(other, "folders", None) == finder.folders for other in sys.meta_path):
+        sys.meta_path.insert(0, finder)

@@ -27,7 +27,7 @@ class BenchmarkBridge:
         """Must run before pytest-benchmark's own configuration, which refuses --benchmark-only under xdist."""
         option = config.option
         self.config = config
-        self.loaded = config.pluginmanager.hasplugin("benchmark") and hasattr(option, "benchmark_disable")
+        self.loaded = hasattr(option, "benchmark_disable")
         self.only = self.loaded and only
         self.wanted = self.loaded and not option.benchmark_skip and (
             not option.benchmark_disable or bool(option.benchmark_enable))

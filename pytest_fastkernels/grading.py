@@ -39,7 +39,7 @@ def grader_settings(fk: "FkSession") -> GraderSettings:
     """The run's options in the library's terms."""
     chosen = fk.settings
     return GraderSettings(
-        device=fk.run.device or resolve_device(chosen.device), baseline=chosen.baseline, seed=fk.run.seed, timeout_s=chosen.timeout,
-        timing=not chosen.no_timing, num_warmup=chosen.num_warmup, num_runs=chosen.num_runs,
+        device=fk.run.device or resolve_device(chosen.device), baseline=chosen.baseline, seed=fk.run.seed,
+        timeout_s=chosen.timeout, timing=not chosen.no_timing, num_warmup=chosen.num_warmup, num_runs=chosen.num_runs,
         max_time_s=chosen.max_time, min_speedup=chosen.min_speedup, self_test=chosen.self_test,
         candidates_dir=chosen.candidates, manifest=chosen.manifest, seqlens=chosen.seqlen)

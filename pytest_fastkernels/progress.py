@@ -1,8 +1,11 @@
 """Says what is running while nothing else has been printed for a while."""
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import TextIO
 
 import pytest
 
@@ -15,11 +18,16 @@ QUIET_PLAIN_S = 30.0
 
 
 class Progress:
-    """A thread that prints `describe()` while the run is silent; on a terminal the line is overwritten."""
+    """A thread that prints `describe()` while the run is silent; on a terminal the line is overwritten.
+
+    It writes past pytest's capture, which holds standard output while a test runs.
+    """
 
     def __init__(self, reporter: pytest.TerminalReporter, describe: Callable[[], str]) -> None:
+        """Make it while pytest captures nothing, such as at the start of the session."""
         self.reporter = reporter
         self.describe = describe
+        self.stream = _uncaptured_stdout()
         self.on_line = False
         self.last = time.monotonic()
         self.lock = threading.Lock()
@@ -36,6 +44,7 @@ class Progress:
             self._erase()
             self.reporter.ensure_newline()
             self.reporter.write_line(text, **markup)
+            self.reporter.flush()
             self.last = time.monotonic()
 
     def stop(self) -> None:
@@ -45,11 +54,13 @@ class Progress:
             self.thread.join()
         with self.lock:
             self._erase()
+            if self.stream is not None:
+                self.stream.close()
+                self.stream = None
 
     def _erase(self) -> None:
         if self.on_line:
-            self.reporter.rewrite("", erase=True)
-            self.reporter.rewrite("")
+            self._write("\r" + " " * WIDTH + "\r")
             self.on_line = False
 
     def _loop(self) -> None:
@@ -57,8 +68,23 @@ class Progress:
             with self.lock:
                 silent_s = time.monotonic() - self.last
                 if self.reporter.isatty and silent_s >= QUIET_TTY_S:
-                    self.reporter.rewrite(self.describe()[:WIDTH], erase=True)
+                    self._write("\r" + self.describe()[:WIDTH].ljust(WIDTH))
                     self.on_line = True
                 elif not self.reporter.isatty and silent_s >= QUIET_PLAIN_S:
-                    self.reporter.write_line(self.describe())
+                    self._write(self.describe() + "\n")
                     self.last = time.monotonic()
+
+    def _write(self, text: str) -> None:
+        if self.stream is None:
+            self.reporter.write(text, flush=True)
+        else:
+            self.stream.write(text)
+            self.stream.flush()
+
+
+def _uncaptured_stdout() -> TextIO | None:
+    """A second handle on the standard output of now; None where that is no file."""
+    try:
+        return os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    except (OSError, ValueError, AttributeError):
+        return None

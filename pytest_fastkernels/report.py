@@ -63,7 +63,7 @@ class Report:
         plan = self.fk.plan
         graded = plan.graded
         what = "self-test of the baseline" if plan.self_test else (
-            f"candidates {', '.join(plan.candidates)} in {plan.candidates_directory}")
+            f"candidates {', '.join(plan.candidates)} in {self.fk.shown(plan.candidates_directory)}")
         ops, models = len({s.op for s in graded}), len({s.model for s in graded})
         return (f"fastkernels: {plural(len(graded), 'scenario')} of {plural(ops, 'operator')} and "
                 f"{plural(models, 'model')} on {self.fk.device}; {what}")

@@ -52,7 +52,8 @@ class FkSession:
             self.config.pluginmanager.register(ReportHooks(self), "fastkernels-report")
         if self.is_controller:
             self.config.pluginmanager.register(XdistBridge(self), "fastkernels-xdist")
-        if self.settings.selects or self.run.collects:
+        only_asks = self.config.option.help or self.config.option.version
+        if (self.settings.selects or self.run.collects) and not only_asks:
             _ = self.plan  # here, so that a wrong selection ends the run before it starts
 
     @property
@@ -181,6 +182,8 @@ class FkSession:
             results = [lost(scenario, report.longreprtext, device=self.device, seed=self.run.seed,
                             self_test=self.plan.self_test, reproduce=command(self, scenario.id, self.run.seed))]
         self.record.results += results
+        if results and self.benchmark is None:  # a test of the user's own, in a run without --fk options
+            self.benchmark = BenchmarkBridge(self.config, self.is_controller, self.run.benchmark_only)
         for result in results:
             if self.benchmark:
                 self.benchmark.add(report.nodeid, result)
@@ -256,9 +259,11 @@ class FkSession:
             return
         self.report.summary(reporter)
 
-    def shown(self, path: Path) -> str:
+    def shown(self, path: Path | None) -> str:
         """A path as messages and commands show it: relative to where pytest was started, if below."""
         folder = self.config.invocation_params.dir
+        if path is None:
+            return "-"
         return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 

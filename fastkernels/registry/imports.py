@@ -102,7 +102,7 @@ def read_imports(tree: ast.AST, module: str, is_package: bool, tasks: TaskTree) 
         inside.add(target)
         if place and place.is_package and bound.name:
             packages[bound.name] = target
-    for node in ast.walk(tree):
+    for node in ast.walk(tree) if packages else ():
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in packages:
             member = f"{packages[node.value.id]}.{node.attr}"
             inside.update([member] if tasks.find(member) else [])

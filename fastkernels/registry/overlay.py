@@ -73,16 +73,15 @@ class Overlay:
         place = self.tasks.find(name) if root == self.package else None
         if place is None:
             return None
-        # An empty search path: submodules come through this finder only, never straight from a folder.
-        search: list[str] | None = [] if place.is_package else None
         if place.path is None:
-            spec = ModuleSpec(fullname, None, is_package=True)
-            spec.submodule_search_locations = search
-            return spec
-        loader = SourceOnlyLoader(fullname, str(place.path))
-        return importlib.util.spec_from_file_location(
-            fullname, place.path, loader=loader, submodule_search_locations=search
-        )
+            spec: ModuleSpec | None = ModuleSpec(fullname, None, is_package=True)
+        else:
+            loader = SourceOnlyLoader(fullname, str(place.path))
+            spec = importlib.util.spec_from_file_location(fullname, place.path, loader=loader)
+        if spec is not None:
+            # A package's search path stays empty: submodules come through this finder, never straight from a folder.
+            spec.submodule_search_locations = [] if place.is_package else None
+        return spec
 
     def __enter__(self) -> "Overlay":
         return self.install()

@@ -44,20 +44,22 @@ def read_source(path: Path, compiles: bool = False) -> Source:
 
 
 def _describe(path: Path, error: SyntaxError, data: bytes) -> str:
-    if error.lineno is None:  # the file's encoding is wrong: the parser names no place
-        line, column = _undecodable(data)
-    else:
-        line, column = error.lineno, error.offset or 1
-    lines = data.decode("utf-8", "backslashreplace").splitlines()
-    text = lines[line - 1] if 0 < line <= len(lines) else (error.text or "").rstrip("\n")
+    line, column = _bad_byte(data) or (error.lineno or 1, error.offset or 1)
+    column = max(1, column)
+    lines = data.decode("utf-8", "replace").splitlines()
+    whole = lines[line - 1] if line <= len(lines) else ""
+    text = "".join(letter if letter.isprintable() else " " for letter in whole).rstrip()
     indent = len(text) - len(text.lstrip())
     place = f"{shown(path)}:{line}:{column}: {error.msg}"
-    return f"{place}\n    {text.strip()}\n    {' ' * max(0, column - 1 - indent)}^" if text.strip() else place
+    return f"{place}\n    {text.lstrip()}\n    {' ' * max(0, column - 1 - indent)}^" if text else place
 
 
-def _undecodable(data: bytes) -> tuple[int, int]:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return data.count(b"\n", 0, error.start) + 1, error.start - data.rfind(b"\n", 0, error.start)
-    return 1, 1
+def _bad_byte(data: bytes) -> tuple[int, int] | None:
+    """Line and column of a byte that no source may hold; the parser's own place for it is off or missing."""
+    start = data.find(b"\0")
+    if start < 0:
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            start = error.start
+    return None if start < 0 else (data.count(b"\n", 0, start) + 1, start - data.rfind(b"\n", 0, start))

@@ -50,6 +50,14 @@ class Op(nn.Module):
         del inputs
         return ()
 
+    def canonical(self, outputs: Any, inputs: Mapping[str, Any]) -> Any:
+        """One form for all outputs that are equally right, such as any order among ties; by default as they are.
+
+        A tree of tensors; outputs and inputs stay as they are. Whatever is no legal answer must keep differing.
+        """
+        del inputs
+        return outputs
+
     def provider_on(self, device: torch.device) -> str:
         """Name of what computes on this device."""
         return self.provider if device.type == "cuda" else "native"

@@ -61,6 +61,7 @@ class RMSNorm(nn.Module):
         return normed.to(x.dtype) if residual is None else (normed.to(x.dtype), wide.to(x.dtype))
 """
 
+ONLY = ("-p", "pytest_fastkernels.plugin", "-p", "benchmark", "-p", "xdist")
 PLUGIN_ARGS = () if plugin_is_installed() else ("-p", "pytest_fastkernels.plugin")
 
 
@@ -84,9 +85,13 @@ class Project:
         path.write_text(text)
 
     def run(self, *args: str, subprocess: bool = False, manifest: bool = True) -> pytest.RunResult:
-        """Run pytest with the plugin; in this process unless `subprocess`."""
-        words = [*PLUGIN_ARGS, *(["--fk-manifest=tiny.yaml"] if manifest else []), *args]
-        return self.pytester.runpytest_subprocess(*words) if subprocess else self.pytester.runpytest_inprocess(*words)
+        """Run pytest in this process with just the plugins at issue; in a subprocess with all that are installed."""
+        words = [*(["--fk-manifest=tiny.yaml"] if manifest else []), *args]
+        if subprocess:
+            return self.pytester.runpytest_subprocess(*PLUGIN_ARGS, *words)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+            return self.pytester.runpytest_inprocess(*ONLY, *words)
 
     def graded(self) -> list[str]:
         """Addresses that the fake grader was given, in order."""
@@ -117,3 +122,9 @@ def project(bare: Project) -> Project:
 def plugin_args() -> tuple[str, ...]:
     """What loads the plugin where it is not installed."""
     return PLUGIN_ARGS
+
+
+@pytest.fixture
+def rms_norm() -> str:
+    """Source of a right candidate."""
+    return RMS_NORM

@@ -30,6 +30,8 @@ def test_save_compare_and_compare_fail(project, xdist):
     again = project.run("--fk-level=1", "--benchmark-compare", "--benchmark-compare-fail=mean:5%", *xdist)
     assert again.ret == pytest.ExitCode.OK
     again.stdout.fnmatch_lines(["*rms_norm[[]tiny-a-tp1-s8[]] (NOW)*"])
+    if xdist:
+        return  # the comparison itself is the same code
     path = project.path / "conftest.py"
     path.write_text(path.read_text().replace("candidate_samples_s=(0.9e-5", "candidate_samples_s=(9e-5"))
     slower = project.run("--fk-level=1", "--benchmark-compare", "--benchmark-compare-fail=mean:5%", *xdist)

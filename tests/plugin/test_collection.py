@@ -97,10 +97,10 @@ def test_the_shipped_manifest_collects_within_a_second_and_without_torch(pyteste
         import sys, time
 
         def pytest_configure(config):
-            config.started = time.perf_counter()
+            config.started = time.process_time()
 
         def pytest_collection_finish(session):
-            took = time.perf_counter() - session.config.started
+            took = time.process_time() - session.config.started
             print("\\ncollected", len(session.items), "torch" in sys.modules, took)
     """)
     result = pytester.runpytest_subprocess("-p", "probe", *plugin_args, "--fk-self-test", "--collect-only", "-qq", "-s",
@@ -109,7 +109,7 @@ def test_the_shipped_manifest_collects_within_a_second_and_without_torch(pyteste
     _, count, torch_imported, seconds = line.split()
     assert int(count) > 3000
     assert torch_imported == "False"
-    assert float(seconds) < 3.0  # the aim is 1 s on an idle machine; this guards against a slip on a busy one
+    assert float(seconds) < 1.5  # CPU seconds: 0.6 on an idle machine, more where others keep the caches busy
 
 
 def test_without_options_the_plugin_is_inert(project):

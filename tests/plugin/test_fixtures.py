@@ -1,5 +1,7 @@
 """Tests that users write with `fk_scenario` and `fk_grade`."""
 
+import json
+
 import pytest
 
 TEST = """
@@ -21,11 +23,14 @@ def test_the_options_filter_a_users_test(project, xdist):
     assert len(project.results()["results"]) == 4
 
 
-def test_without_options_candidates_select(project):
+@pytest.mark.parametrize("xdist", [(), ("-n2",)])
+def test_without_options_candidates_select(project, xdist):
     project.candidate()
     project.pytester.makeini("[pytest]\nfk_candidates = kernels\nfk_manifest = tiny.yaml\n")
     project.pytester.makepyfile(test_own=TEST)
-    project.run(manifest=False).assert_outcomes(passed=6)
+    project.run("--benchmark-json=out.json", *xdist, manifest=False).assert_outcomes(passed=6)
+    assert len(json.loads((project.path / "out.json").read_text())["benchmarks"]) == 6
+    assert len(project.results()["results"]) == 6
 
 
 def test_without_options_and_candidates_the_error_says_what_selects(project):

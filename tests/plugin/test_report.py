@@ -79,11 +79,13 @@ def test_without_a_terminal_reporter(project):
     assert len(project.results()["results"]) == 1
 
 
-def test_a_line_while_long_work_runs(project, monkeypatch):
-    monkeypatch.setattr("pytest_fastkernels.progress.QUIET_PLAIN_S", 0.0)
+@pytest.mark.parametrize("args", [(), ("-n1",)])
+def test_a_line_while_long_work_runs(project, args):
     project.fake(tiny_b_tp1_s8="slow")
-    project.run("--fk-target=rms_norm", "--fk-model=tiny-b").stdout.fnmatch_lines(
-        ["fastkernels: 1 of 2 graded in * s, rms_norm[[]tiny-b-tp1-s8[]] for * s"])
+    path = project.path / "conftest.py"
+    path.write_text(path.read_text() + "\nfrom pytest_fastkernels import progress\nprogress.QUIET_PLAIN_S = 0.0\n")
+    project.run("--fk-target=rms_norm", "--fk-model=tiny-b", *args, subprocess=True).stdout.fnmatch_lines(
+        ["fastkernels: 1 of 2 graded in * s, rms_norm[[]tiny-b-tp1-s8[]] for * s", "rms_norm * tiny-b * 2 passed *"])
 
 
 def result(number: int, verdict: Verdict = Verdict.PASSED, **changes: object) -> ScenarioResult:

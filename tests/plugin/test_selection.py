@@ -18,8 +18,7 @@ def test_only_operators_that_a_candidate_affects_are_graded(project):
     project.candidate()
     result = project.run("--fk-level=1", "--fk-candidates=kernels")
     result.assert_outcomes(passed=6, deselected=2)
-    result.stdout.fnmatch_lines(["fastkernels: 6 scenarios of 1 operator * on cpu; candidates L1.rms_norm in */kernels"
-                                 ])
+    result.stdout.fnmatch_lines(["fastkernels: 6 scenarios of 1 operator * on cpu; candidates L1.rms_norm in kernels"])
     assert "self-test" not in result.stdout.str()
 
 

@@ -106,7 +106,7 @@ class Arena:
             raise ProtocolError(f"{slot.name}: bytes {slot.offset} to {slot.offset + slot.extent_bytes} of an arena of "
                                 f"{view.numel()}")
         empty = torch.empty(0, dtype=slot.torch_dtype, device=view.device)
-        return empty.set_(view.untyped_storage(), slot.offset // slot.itemsize, slot.shape, slot.stride)  # type: ignore[call-overload,no-any-return]
+        return empty.set_(view.untyped_storage(), slot.offset // slot.itemsize, slot.shape, slot.stride)
 
     def write(self, tensors: Mapping[str, torch.Tensor]) -> list[Slot]:
         """Lay these tensors out with random guard bands around each, strides kept; overwrites what was there."""

@@ -4,8 +4,7 @@ import hashlib
 import importlib
 import secrets
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from types import MethodType
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -58,7 +57,7 @@ class BaselineService(Service):
         self.free()
         self._scenario = Scenario.from_dict(message["scenario"])
         module = self._module = self._build(message["seed"])
-        finding = check_task(module, self._scenario)
+        finding = check_task(module, self._scenario, self.device)
         if finding is not None:
             return {"finding": _plain(finding)}
         self._judge = Judge(module, self._scenario)
@@ -71,9 +70,8 @@ class BaselineService(Service):
     def on_draw(self, message: Message) -> Message:
         """Draw inputs and lay them into the arena: a planned draw, or a fresh one of the listed shape."""
         index = message.get("index")
-        draw = self._fresh_draw() if index is None else self._draws[index]
-        self._before = make_inputs(self._scenario, draw, self.device)
-        self._draw = draw
+        self._draw = self._fresh_draw() if index is None else self._draws[index]
+        self._before = make_inputs(self._scenario, self._draw, self.device)
         tensors = {name: value for name, value in self._before.items() if isinstance(value, torch.Tensor)}
         self._slots = self.inputs.write(tensors)
         slots = {slot.name: slot.to_dict() for slot in self._slots}
@@ -91,17 +89,13 @@ class BaselineService(Service):
 
     def on_judge(self, message: Message) -> Message:
         """Judge the candidate's answer to a call on the last draw."""
-        damaged = self.inputs.damaged()
-        if damaged is not None:
-            return {"finding": {"verdict": str(Verdict.OUT_OF_BOUNDS_WRITE), "correctness": None,
-                                "message": f"memory beside {damaged} was written ({self._draw.name})"}}
         try:
             outcome = self._outcome(message["answer"])
         except (ProtocolError, KeyError, TypeError, ValueError) as error:
             return {"finding": {"verdict": str(Verdict.NO_RESULT), "correctness": None,
                                 "message": f"the answer to the call is none: {error}"[:300]}}
         assert self._judge is not None
-        self._findings.append(self._judge.judge(self._before, outcome))
+        self._findings.append(self._judge.judge(self._before, outcome, self._draw))
         return {"finding": _plain(merge(self._findings))}
 
     def on_work(self, message: Message) -> Message:
@@ -113,7 +107,8 @@ class BaselineService(Service):
             outputs: list[torch.Tensor] = []
             _tensors(self._module(**inputs), outputs)
             work = self._module.work(inputs, tuple(outputs))
-        floats = [t.dtype for t in (*inputs.values(), *outputs) if isinstance(t, torch.Tensor) and t.is_floating_point()]
+        tensors = [t for t in (*inputs.values(), *outputs) if isinstance(t, torch.Tensor)]
+        floats = [t.dtype for t in tensors if t.is_floating_point()]
         dtype = str(floats[0] if floats else torch.float32).removeprefix("torch.")
         return {"bytes": work.bytes, "flops": work.flops, "dtype": dtype}
 
@@ -148,7 +143,7 @@ class BaselineService(Service):
         if self._native:
             for part in built.modules():
                 if isinstance(part, Op):
-                    part.forward = MethodType(type(part).forward_native, part)
+                    part.__dict__["forward"] = part.forward_native
         return built
 
     def _provider(self) -> str:
@@ -157,8 +152,8 @@ class BaselineService(Service):
         return self._module.provider_on(self.device)
 
     def _fresh_draw(self) -> Draw:
-        listed = next(draw for draw in self._draws if draw.tokens == self._scenario.tokens)
-        return replace(listed, seed=secrets.randbits(31), name=f"{listed.name}, fresh")
+        tokens = self._scenario.tokens
+        return Draw(name=f"fresh@t{tokens}", tokens=tokens, seed=secrets.randbits(63), hard="normal")
 
     def _leaves(self, answer: Message) -> list[torch.Tensor]:
         """The tensors that the candidate says its outputs are."""
@@ -173,10 +168,12 @@ class BaselineService(Service):
         outputs = rebuild(answer["tree"], leaves, used)
         if len(used) != len(leaves):
             raise ProtocolError("a tree that lacks some of the outputs")
+        damaged = self.inputs.damaged()
         after = {slot.name: self.inputs.tensor(slot) for slot in self._slots}
         inputs_after = {name: after.get(name, value) for name, value in self._before.items()}
-        return CallOutcome(outputs=outputs, inputs_after=inputs_after, weights_changed=_texts(answer["weights_changed"]),
-                           aliases=answer["aliases"], structure=answer["tree"])
+        return CallOutcome(outputs=outputs, inputs_after=inputs_after, aliases=answer["aliases"],
+                           weights_changed=answer["weights_changed"], structure=answer["tree"],
+                           canaries=[] if damaged is None else [damaged])
 
 
 def _unseen(data: Any) -> torch.Tensor:
@@ -189,12 +186,6 @@ def _unseen(data: Any) -> torch.Tensor:
 def _plain(finding: Finding) -> dict[str, Any]:
     correctness = None if finding.correctness is None else asdict(finding.correctness)
     return {"verdict": str(finding.verdict), "message": finding.message, "correctness": correctness}
-
-
-def _texts(values: Any) -> list[str]:
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ProtocolError("weights_changed is no list of names")
-    return values
 
 
 def _tensors(value: Any, found: list[torch.Tensor]) -> None:

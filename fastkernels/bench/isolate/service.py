@@ -88,7 +88,7 @@ class Service:
         return self._timer
 
     def caller(self) -> Call:
-        """What the timer calls: call i works on timing set i, rotated. One object a scenario: timers keep its graphs."""
+        """What the timer calls: call i works on set i, rotated. One object a scenario, since timers keep its graphs."""
         if self._call is None:
             sets, call = self.sets, self.bare_call()
             self._call = lambda i: call(**sets[i % len(sets)])

@@ -1,6 +1,6 @@
 """Describes whatever a candidate's forward returned as plain data, and rebuilds it on the trusted side.
 
-A node is `{"kind": "none"}`, `{"kind": "tuple" | "list", "items": [node...]}`, `{"kind": "dict", "items": {name: node}}`,
+A node is `{"kind": "none"}`, `{"kind": "tuple" | "list", "items": [node...]}`, `{"kind": "dict", "items": {...}}`,
 `{"kind": "tensor", "leaf": n, ...}` or `{"kind": "other", "type": "numpy.ndarray"}` for what is no plain tensor.
 """
 

@@ -62,8 +62,8 @@ class CandidateFiles:
         """What is wrong with a file as it stands; one that goes past the overlay does not compute by itself."""
         used = self._graph.uses_baseline(module)
         if used and self._graph.problem(module) is None:
-            return Verdict.PASSTHROUGH, (f"the candidate imports {', '.join(used)}, the baseline by its absolute name; a "
-                                         "candidate computes by itself, and imports lower levels relatively")
+            return Verdict.PASSTHROUGH, (f"the candidate imports {', '.join(used)}, the baseline by its absolute name; "
+                                         "candidates compute by themselves and import lower levels relatively")
         return self._graph.problem(module)
 
     def _read(self) -> None:

@@ -58,8 +58,7 @@ class KernelGrader:
         """
         reached = self._reached(scenario)
         conditions = self._conditions(reached)
-        shared = scenario_lock(self._lock_dir, scenario.shape_key) if self._lock_dir and self._log.path else nullcontext()
-        with shared:
+        with scenario_lock(self._lock_dir, scenario.shape_key) if self._lock_dir else nullcontext():
             known = self._log.find(scenario.id, scenario.shape_key, conditions)
             if known is not None:
                 return known

@@ -16,10 +16,10 @@ MEMORY_SHARE = 0.8
 """Part of the memory at hand that grading one scenario may take."""
 
 WEIGHT_COPIES = 6
-"""Times the weights lie in memory: both modules, the arena, the oracle in twice the width, the copy that is compared."""
+"""Times the weights lie in memory: both modules, the arena, the oracle in twice the width, a copy to compare."""
 
 INPUT_COPIES = 16
-"""Times the inputs do: arena, copies before and after, four timing sets on either side, the oracle's in twice the width."""
+"""Times the inputs do: arena, copies before and after, four timing sets a side, the oracle's in twice the width."""
 
 _WEIGHTS = (("input_size", "output_size"), ("num_embeddings", "embedding_dim"),
             ("max_position_embeddings", "rotary_dim"), ("hidden_size", "intermediate_size"))
@@ -31,7 +31,7 @@ _ITEM_BYTES = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "bfloat16": 2
 def left_out(scenario: Scenario, settings: GraderSettings) -> LeftOut | None:
     """Say why this scenario is not graded on this machine, or return None.
 
-    On a CPU: over 512 tokens. On both: more memory than there is. Token counts in `settings.seqlens` are never left out.
+    On a CPU: over 512 tokens. On both: more memory than there is. Token counts in `settings.seqlens` stay.
     """
     if scenario.tokens in settings.seqlens:
         return None
@@ -41,7 +41,7 @@ def left_out(scenario: Scenario, settings: GraderSettings) -> LeftOut | None:
         return LeftOut(scenario.id, f"{scenario.tokens} tokens on a CPU (over {CPU_TOKENS}; {how})")
     needed, at_hand = needed_bytes(scenario), int(MEMORY_SHARE * memory_bytes(device))
     if needed > at_hand:
-        return LeftOut(scenario.id, f"about {_gib(needed)} needed, {_gib(at_hand)} of memory at hand on {device} ({how})")
+        return LeftOut(scenario.id, f"about {_gib(needed)} needed, {_gib(at_hand)} at hand on {device} ({how})")
     return None
 
 

@@ -8,6 +8,7 @@ import os
 import tempfile
 import textwrap
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -82,8 +83,9 @@ def field_docs(form: type[Any]) -> dict[str, str]:
     """The docstring below each field or member of a class."""
     body = cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(form))).body[0]).body
     docs: dict[str, str] = {}
-    for line, below in zip(body, body[1:], strict=False):
-        target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0] if isinstance(line, ast.Assign) else None
+    for line, below in pairwise(body):
+        targets = [line.target] if isinstance(line, ast.AnnAssign) else getattr(line, "targets", [])
+        target = targets[0] if targets else None
         if isinstance(target, ast.Name) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
             docs[target.id] = str(below.value.value)
     return docs

@@ -15,7 +15,8 @@ One run of the kernel tier writes one JSON file (`--fk-output-json`, default `be
 which JSON does not have, are the words `"NaN"`, `"Infinity"`, `"-Infinity"`.
 
 - JSON schema: [results.schema.json](results.schema.json) (draft 2020-12).
-- Reading in Python: `fastkernels.bench.kernels.read_result(path)`; another `schema_version` or form is a `ResultsError`.
+- Reading in Python: `fastkernels.bench.kernels.read_result(path)`; another `schema_version` or form raises
+  `ResultsError`.
 - `schema_version` rises when a field changes its meaning or goes; new fields with a default keep it, and readers pass
   over fields that they do not know.
 - A `timing` exists only where the outputs were right (`passed`, `too_slow`).

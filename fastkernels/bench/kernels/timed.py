@@ -2,13 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.kernels.locks import timing_lock
 from fastkernels.bench.kernels.pipeline import Attempt
-from fastkernels.bench.timing import BadSamplesError, Comparison, Peaks, TimingPlan, check_times, compare
-from fastkernels.bench.timing import floor_s, roofline_s
+from fastkernels.bench.timing import (
+    BadSamplesError,
+    Comparison,
+    Peaks,
+    TimingPlan,
+    check_times,
+    compare,
+    floor_s,
+    roofline_s,
+)
 from fastkernels.errors import WorkerError
 from fastkernels.results import Timing, Verdict
 
@@ -49,10 +57,10 @@ class WorkerLane:
         """Run exactly `calls` calls."""
         self._note(self._ask({"do": "replay", "calls": calls}))
 
-    def _samples(self, what: str, calls: int) -> Any:
+    def _samples(self, what: str, calls: int) -> list[float]:
         reply = self._ask({"do": what, "calls": calls})
         self._note(reply)
-        return reply.get("samples_s")  # whatever it is: compare() checks it
+        return cast(list[float], reply.get("samples_s"))  # whatever it is: compare() checks it
 
 
 def time_scenario(attempt: Attempt) -> None:

@@ -143,5 +143,5 @@ def _reported(reply: Message) -> CandidateFailedError:
     known = {str(verdict): verdict for verdict in _REPORTED}
     verdict = known.get(str(reply["verdict"]))
     if verdict is None:
-        return CandidateFailedError(Verdict.NO_RESULT, "the process reported a verdict on itself that it cannot give", "")
+        return CandidateFailedError(Verdict.NO_RESULT, "the process gave a verdict that is not its to give", "")
     return CandidateFailedError(verdict, str(reply.get("message", ""))[:1000], str(reply.get("evidence", ""))[-8000:])

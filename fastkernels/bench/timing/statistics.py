@@ -79,7 +79,10 @@ def speedup_interval(log_ratio: Interval, baseline_spread: float, candidate_spre
 
 @functools.cache
 def _signed_rank_critical(count: int) -> int:
-    """How many of the sorted Walsh averages lie outside at each end: the largest k with P(W <= k - 1) <= 2.5 %."""
+    """Critical value of the signed-rank test, the largest k with P(W <= k) <= 2.5 %.
+
+    As many of the sorted Walsh averages lie outside the interval at each end.
+    """
     ways = [1]
     for rank in range(1, count + 1):
         longer = ways + [0] * rank
@@ -87,8 +90,8 @@ def _signed_rank_critical(count: int) -> int:
             longer[index + rank] += number
         ways = longer
     limit = (1 - CONFIDENCE) / 2 * 2**count
-    below, outside = 0, 0
-    while below + ways[outside] <= limit:
-        below += ways[outside]
-        outside += 1
-    return outside
+    below, critical = ways[0], -1
+    while below <= limit:
+        critical += 1
+        below += ways[critical + 1]
+    return critical

@@ -90,6 +90,25 @@ class TopKSoftmax(Op):
         )
         return weights, ids
 
+    def canonical(
+        self, outputs: tuple[torch.Tensor, torch.Tensor], inputs: Mapping[str, Any]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids that tie with the one due at their place are replaced by it; illegal and repeated ids stay.
+
+        Ids tie where float32 cannot tell their probabilities apart: equal logits, or both probabilities zero in float32.
+        So a kernel that settles ties otherwise, or picks from the softmax instead of the logits, is right as well.
+        """
+        weights, ids = outputs
+        logits = inputs["gating_output"].to(torch.promote_types(inputs["gating_output"].dtype, torch.float32))
+        order = logits.sort(dim=-1, descending=True, stable=True).indices[..., : self.top_k]
+        chances = torch.softmax(logits, dim=-1)
+        legal = (ids >= 0) & (ids < logits.shape[-1])
+        due, got = (chances.gather(-1, i) for i in (order, torch.where(legal, ids, 0).long()))
+        first = (ids.unsqueeze(-1) == ids.unsqueeze(-2)).to(torch.uint8).argmax(dim=-1)
+        once = first == torch.arange(self.top_k, device=ids.device)
+        tie = (got - due).abs() <= 4 * torch.finfo(torch.float32).eps * due + torch.finfo(torch.float32).tiny
+        return weights, torch.where(legal & once & tie, order.to(ids.dtype), ids)
+
     def work(self, inputs: Mapping[str, Any], outputs: tuple[torch.Tensor, ...]) -> Work:
         """Reads the logits, writes weights and ids; a subtraction, an exponential and a sum for each expert."""
         logits = inputs["gating_output"]

@@ -29,7 +29,7 @@ def passed(scenario=None, **changes):
         id=scenario.id, op=scenario.op, level=1, model=scenario.model, model_id=scenario.model_id, tp=1,
         tokens=scenario.tokens, phase="decode", variant="", category="llm", shape_key=scenario.shape_key,
         verdict=Verdict.PASSED, message="", device="cpu", baseline_provider="native",
-        correctness=Correctness(0.001, 0.1, 1e-3, 1e-3, 0.01, 0.016, 9, WorstElement("output", (0, 3), 1.0, 1.001), "n"),
+        correctness=Correctness(0.001, 0.1, 1e-3, 1e-3, 0.01, 0.016, 9, WorstElement("out", (0, 3), 1.0, 1.001), "n"),
         timing=Timing("wall", 2e-6, 1e-6, 2.0, 1.9, 2.1, 20, "interval", 2e-6, 1e-6, 2e-6, 1e-6, 100, 10, 1e-7, 0.05,
                       0.1, (2e-6,) * 3, (1e-6,) * 3))
     return replace(result, **changes)

@@ -64,7 +64,7 @@ def test_the_schema_and_the_reader_refuse_the_same_things(tmp_path, name):
 def test_garbage_and_other_versions_are_refused_by_name(tmp_path, text, says):
     path = tmp_path / "kernels.json"
     path.write_text(text)
-    with pytest.raises(ResultsError, match="kernels.json: ") as caught:
+    with pytest.raises(ResultsError, match=r"kernels\.json: ") as caught:
         read_result(path)
     assert says in str(caught.value)
 

@@ -1,0 +1,67 @@
+"""Which calls are checked: fresh seeds at the listed shape, shapes near it, hard values."""
+
+import random
+from dataclasses import dataclass
+
+from fastkernels.manifest.scenario import Scenario
+
+SMALL_TOKENS = (17, 63)
+"""The odd count below a listed shape of more than 64 tokens lies between these; hard values are drawn at that count."""
+
+FULL_TOKENS = {"cpu": 128, "cuda": 2048}
+"""Up to this many tokens the listed shape is drawn twice and one token more once; above it each once, see `_near`."""
+
+HARD = ("large", "tiny", "zeros", "ties", "mixed")
+"""Hard draws of operators whose float inputs may have any magnitude."""
+
+HARD_GENTLE = ("moderate", "tiny", "zeros", "ties", "mixed-gentle")
+"""The same where inputs enter an exponential: attention, and everything above level 1, which may hold attention."""
+
+ATTENTION_VALUES = ("cu_seqlens", "seqused_k")
+"""Inputs with these values mark attention."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One call to check."""
+
+    name: str
+    """Such as `large@t33#5`: kind, tokens, place in the plan."""
+    tokens: int
+    """Token count of the call."""
+    seed: int
+    """Seed of its inputs."""
+    hard: str
+    """Kind of values: `normal` or one of HARD and HARD_GENTLE."""
+
+
+def plan_draws(scenario: Scenario, seed: int, device: str) -> list[Draw]:
+    """Return the calls to check, the normal ones of the listed shape first.
+
+    The same for the same (scenario.shape_key, seed, device); without the seed neither the token counts nor the values
+    can be known beforehand.
+    """
+    rng = random.Random(f"{seed}:{scenario.shape_key}:{device}")
+    tokens = scenario.tokens
+    odd = _odd_below(tokens, rng)
+    kinds = [("normal", tokens)] * (2 if tokens <= FULL_TOKENS[device] else 1)
+    kinds += [("normal", _near(tokens, device, rng)), ("normal", odd)]
+    kinds += [("normal", 1)] * (tokens != 1)
+    gentle = scenario.level > 1 or any(spec.values in ATTENTION_VALUES for spec in scenario.inputs)
+    kinds += [(kind, odd) for kind in (HARD_GENTLE if gentle else HARD)]
+    return [Draw(f"{kind}@t{count}#{number}", count, rng.getrandbits(63), kind)
+            for number, (kind, count) in enumerate(kinds, start=1)]
+
+
+def _odd_below(tokens: int, rng: random.Random) -> int:
+    """A secret odd count below `tokens`, small where that is large; 3 where there is none of at least 3."""
+    low, high = SMALL_TOKENS if tokens > 64 else (max(3, tokens // 2), tokens - 1)
+    odd = [count for count in range(low, high + 1) if count % 2]
+    return rng.choice(odd) if odd else 3
+
+
+def _near(tokens: int, device: str, rng: random.Random) -> int:
+    """One token more; for a listed shape too large to be drawn often, a secret odd count of a quarter to an eighth."""
+    if tokens <= FULL_TOKENS[device]:
+        return tokens + 1
+    return rng.randrange(tokens // 8, tokens // 4) | 1

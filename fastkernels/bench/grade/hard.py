@@ -1,0 +1,79 @@
+"""Hard values: what normal noise becomes in a draw of each kind."""
+
+from collections.abc import Callable
+
+import torch
+
+Transform = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+
+OUTLIER_SHARE = 256
+"""One channel in this many is an outlier, at least one."""
+
+STEPS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
+"""Values of a draw with ties; exact in every float dtype."""
+
+ROW_EXPONENTS = (-4.0, 3.0)
+"""Powers of ten between which the rows of a mixed draw are scaled."""
+
+GENTLE_ROW_EXPONENTS = (-2.0, 0.5)
+"""The same where the inputs enter an exponential."""
+
+
+def outliers(low: float, high: float) -> Transform:
+    """A few channels, the same in each row, times a factor between low and high, as in real activations."""
+
+    def transform(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        width = x.shape[-1] if x.dim() else 1
+        channels = torch.randperm(width, generator=generator, device=x.device)[: max(1, width // OUTLIER_SHARE)]
+        factors = torch.empty(channels.numel(), device=x.device).uniform_(low, high, generator=generator)
+        scale = torch.ones(width, device=x.device).index_copy_(0, channels, factors)
+        return x.mul_(scale.to(x.dtype).view((-1,) if x.dim() else ()))
+
+    return transform
+
+
+def row_scales(exponents: tuple[float, float]) -> Transform:
+    """Each row (first dimension) times ten to a power between the two exponents."""
+
+    def transform(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        rows = torch.empty((x.shape[0] if x.dim() else 1), device=x.device).uniform_(*exponents, generator=generator)
+        return x.mul_((10.0**rows).to(x.dtype).view((-1,) + (1,) * (x.dim() - 1) if x.dim() else ()))
+
+    return transform
+
+
+def tiny(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A thousandth: mean squares of 1e-6, where an epsilon of 1e-5 or 1e-6 shows."""
+    del generator
+    return x.mul_(1e-3)
+
+
+def zeros(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Every other row zero, and about half of the elements of the others."""
+    del generator
+    x.clamp_(min=0.0)
+    if x.dim():
+        x[::2] = 0.0
+    return x
+
+
+def ties(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Few different values, and a first row of equal ones."""
+    steps = torch.tensor(STEPS, device=x.device).to(x.dtype)
+    picked = torch.randint(0, len(STEPS), x.shape, generator=generator, device=x.device)
+    x.copy_(steps[picked])
+    if x.dim() and x.shape[0]:
+        x[0] = 1.0
+    return x
+
+
+TRANSFORMS: dict[str, Transform] = {
+    "large": outliers(300.0, 3000.0),
+    "moderate": outliers(3.0, 4.0),
+    "tiny": tiny,
+    "zeros": zeros,
+    "ties": ties,
+    "mixed": row_scales(ROW_EXPONENTS),
+    "mixed-gentle": row_scales(GENTLE_ROW_EXPONENTS),
+}
+"""Kinds of hard draw; `normal` is none."""

@@ -1,0 +1,154 @@
+"""Applies the correctness rules to one call of a candidate, in their order."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastkernels.bench.grade import effects
+from fastkernels.bench.grade.draws import Draw
+from fastkernels.bench.grade.leaf import Leaf, LeafFinding, judge_leaves
+from fastkernels.bench.grade.oracle import Oracle
+from fastkernels.bench.grade.outcome import CallOutcome, Finding
+from fastkernels.bench.grade.tolerances import tolerances
+from fastkernels.bench.grade.tree import difference, dtype_name, leaves, tensors
+from fastkernels.manifest.scenario import Scenario
+from fastkernels.results import Correctness, Verdict, WorstElement
+from fastkernels.runtime.op import Op
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the baseline and the oracle make of the same inputs."""
+
+    outputs: Any
+    """The baseline's outputs."""
+    inputs: dict[str, Any]
+    """The baseline's inputs after the call."""
+    expected: Any
+    """The oracle's outputs."""
+    expected_inputs: dict[str, Any]
+    """The oracle's inputs after the call."""
+    aliases: set[tuple[int, str]]
+    """Memory that the baseline's outputs share with inputs, weights and each other."""
+
+
+class Judge:
+    """Judges a candidate's calls against a baseline module and its oracle."""
+
+    def __init__(self, module: nn.Module, scenario: Scenario) -> None:
+        """`module` is the trusted baseline with the weights that the candidate was given too."""
+        self._module = module
+        self._scenario = scenario
+        self._oracle: Oracle | None = None
+
+    def judge(self, inputs_before: Mapping[str, Any], after: CallOutcome, draw: Draw | None = None) -> Finding:
+        """Run baseline and oracle on `inputs_before` and judge what the candidate's call left; waits on the device."""
+        reference = self._reference(inputs_before)
+        broken = self._unusable(reference) or self._structure(reference, inputs_before, after)
+        if broken is not None:
+            return broken
+        donated = self._donated(inputs_before)
+        mutated, disturbed = self._changes(inputs_before, reference, after, donated)
+        kept = Finding(Verdict.MUTATED_INPUT, f"input {disturbed} was changed{_in(draw)}") if disturbed else None
+        if kept is None and after.weights_changed:
+            kept = Finding(Verdict.MUTATED_WEIGHT, f"weight {after.weights_changed[0]} was changed by forward{_in(draw)}")
+        if kept is None and after.canaries:
+            kept = Finding(Verdict.OUT_OF_BOUNDS_WRITE, f"memory beside {after.canaries[0]} was written{_in(draw)}")
+        if kept is not None:
+            return kept
+        found = judge_leaves(self._leaves(inputs_before, reference, after, mutated), _in(draw))
+        return Finding(found.verdict, found.message, _correctness(found, draw))
+
+    def _reference(self, inputs: Mapping[str, Any]) -> Reference:
+        if self._oracle is None:
+            self._oracle = Oracle(self._module, inputs)
+        own = effects.copies(inputs)
+        with torch.inference_mode():
+            outputs = self._module(**own)
+        expected, expected_inputs = self._oracle(inputs)
+        return Reference(outputs, own, expected, expected_inputs, effects.shared_memory(self._module, own, outputs))
+
+    def _unusable(self, reference: Reference) -> Finding | None:
+        """TASK_INVALID where the baseline's outputs are nothing that can be graded."""
+        for name, value in leaves(reference.outputs).items():
+            if not isinstance(value, torch.Tensor | None):
+                return _invalid(f"{name} is an object of type {type(value).__name__}; only tensors are graded")
+            if isinstance(value, torch.Tensor) and value.is_complex():
+                return _invalid(f"{name} is {dtype_name(value)}; complex outputs are not supported")
+        expected, got = tensors(reference.expected), tensors(reference.outputs)
+        if {n: t.shape for n, t in expected.items()} != {n: t.shape for n, t in got.items()}:
+            return _invalid("the native path returns another tree or other shapes than the production path")
+        return None
+
+    def _structure(self, reference: Reference, inputs: Mapping[str, Any], after: CallOutcome) -> Finding | None:
+        found = difference(reference.outputs, after.outputs)
+        if found is not None:
+            return Finding(*found)
+        alias = effects.forbidden(after.aliases, reference.aliases, self._donated(inputs))
+        if alias is None:
+            return None
+        names = list(tensors(after.outputs))
+        name = names[alias[0]] if 0 <= alias[0] < len(names) else f"output {alias[0]}"
+        other = f"that of the {alias[1]}" if alias[1] == "previous call" else alias[1]
+        return Finding(Verdict.ALIASED_OUTPUT, f"{name} shares memory with {other}")
+
+    def _donated(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+        return self._module.donates(inputs) if isinstance(self._module, Op) else ()
+
+    def _changes(
+        self, before: Mapping[str, Any], reference: Reference, after: CallOutcome, donated: tuple[str, ...]
+    ) -> tuple[list[str], str]:
+        """Inputs that the baseline mutates, and the first other one that the candidate has changed (or '')."""
+        names = [name for name, value in before.items() if isinstance(value, torch.Tensor) and name not in donated]
+        flags = [effects.changed(before[n], t[n]) for t in (reference.inputs, after.inputs_after) for n in names]
+        values = torch.stack(flags).tolist() if flags else []
+        by_baseline, by_candidate = values[:len(names)], values[len(names):]
+        mutated = [name for name, flag in zip(names, by_baseline, strict=True) if flag]
+        others = [name for name, flag in zip(names, by_candidate, strict=True) if flag and name not in mutated]
+        literals = [name for name, value in before.items()
+                    if not isinstance(value, torch.Tensor) and after.inputs_after.get(name) != value]
+        return mutated, next(iter(others + literals), "")
+
+    def _leaves(
+        self, before: Mapping[str, Any], reference: Reference, after: CallOutcome, mutated: list[str]
+    ) -> list[Leaf]:
+        """Everything to compare: mutated inputs, then outputs in their canonical form."""
+        assert self._oracle is not None
+        found = [Leaf(name=name, expected=reference.expected_inputs[name], baseline=reference.inputs[name],
+                      got=after.inputs_after[name], before=before[name]) for name in mutated]
+        trees = [tensors(self._canonical(outputs, inputs)) for outputs, inputs in (
+            (reference.expected, self._oracle.upcast(before)), (reference.outputs, before), (after.outputs, before))]
+        return found + [Leaf(name=name, expected=trees[0][name], baseline=trees[1][name], got=trees[2][name])
+                        for name in trees[1]]
+
+    def _canonical(self, outputs: Any, inputs: Mapping[str, Any]) -> Any:
+        if not isinstance(self._module, Op) or type(self._module).canonical is Op.canonical:
+            return outputs
+        with torch.inference_mode():
+            return self._module.canonical(outputs, inputs)
+
+
+def _correctness(found: LeafFinding, draw: Draw | None) -> Correctness | None:
+    """The numbers of one call; None where no output is a float."""
+    atol, rtol = tolerances(found.dtype) if found.dtype is not None else (0.0, 0.0)
+    normal = draw is None or draw.hard == "normal"
+    worst = None
+    if found.worst is not None:
+        name, numbers = found.worst
+        worst = WorstElement(name, numbers.index, numbers.expected, numbers.got)
+    return Correctness(
+        max_abs_error=found.max_abs if normal else 0.0, max_error_ratio=found.max_ratio, rel_l2_error=found.rel_l2,
+        baseline_rel_l2_error=found.baseline_rel_l2, atol=atol, rtol=rtol, draws=1, worst=worst,
+        draw="" if draw is None else draw.name,
+    )
+
+
+def _invalid(message: str) -> Finding:
+    return Finding(Verdict.TASK_INVALID, message)
+
+
+def _in(draw: Draw | None) -> str:
+    return "" if draw is None else f", draw {draw.name}"

@@ -1,0 +1,65 @@
+"""The oracle: the baseline's plain PyTorch path on the same values in higher precision."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastkernels.runtime.op import Op
+
+HALF = (torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+"""Dtypes whose oracle is float32; that of wider ones is float64."""
+
+
+class Oracle:
+    """A copy of a module in float32 (half precision inputs or weights) or float64 (float32), on its native path."""
+
+    def __init__(self, module: nn.Module, inputs: Mapping[str, Any]) -> None:
+        """`inputs` are those of any call: their dtypes choose the precision."""
+        self.dtype = oracle_dtype(module, inputs)
+        self._module = native(copy.deepcopy(module)).to(self.dtype)
+
+    def __call__(self, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return outputs and the inputs after the call; `inputs` themselves stay as they are."""
+        own = {name: self._own(value) for name, value in inputs.items()}
+        with torch.inference_mode(), full_precision():
+            return self._module(**own), own
+
+    def upcast(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Copies of the inputs in the oracle's precision."""
+        return {name: self._own(value) for name, value in inputs.items()}
+
+    def _own(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        return value.to(self.dtype, copy=True) if value.is_floating_point() else value.clone()
+
+
+def oracle_dtype(module: nn.Module, inputs: Mapping[str, Any]) -> torch.dtype:
+    """float32 where any float input, weight or buffer is of half precision or none is a float; else float64."""
+    found = [*inputs.values(), *module.parameters(), *module.buffers()]
+    floats = [t.dtype for t in found if isinstance(t, torch.Tensor) and t.is_floating_point()]
+    return torch.float64 if floats and not any(dtype in HALF for dtype in floats) else torch.float32
+
+
+def native(module: nn.Module) -> nn.Module:
+    """Have every operator in the module take its native path; returns the module."""
+    for part in module.modules():
+        if isinstance(part, Op):
+            part.forward = MethodType(type(part).forward_native, part)  # type: ignore[method-assign]
+    return module
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32 in float32 products."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
