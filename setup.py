@@ -1,7 +1,7 @@
 """Finds the packages; everything else is in pyproject.toml.
 
-`tasks`, `agent` and `manifests` are mounted under `fastkernels`, which pyproject's `packages.find` cannot express, and a
-fixed list would silently leave a new sub-package out of the wheel.
+`tasks`, `agent` and `manifests` are mounted under `fastkernels`, which pyproject's `packages.find` cannot express, and
+a fixed list would silently leave a new sub-package out of the wheel.
 """
 
 from setuptools import find_packages, setup

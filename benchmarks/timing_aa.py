@@ -113,7 +113,7 @@ def one_pair(device: str, method: str | None, shared: bool, cases: Any, slowed: 
     second.receive()
     if shared:
         second.ask(do="attach", handle=first.ask(do="share"))
-    timing_plan, rows = TimingPlan(method=name, **plan), []
+    timing_plan, rows = TimingPlan(method=name, same_memory=shared, **plan), []
     jobs = [(case, 0.0) for case in cases] + [(case, slower) for case in slowed for slower in SLOWER]
     for case, slower in jobs:
         other = (case[0], round(case[1] * (1 + slower)), case[2])
@@ -131,8 +131,9 @@ def one_pair(device: str, method: str | None, shared: bool, cases: Any, slowed: 
 def row(case: Any, slower: float, found: Comparison, reason: str, made_s: float) -> dict[str, Any]:
     """One line of the results file."""
     finding = check_times(found, 0.0)
-    kept = {key: value for key, value in vars(found).items() if not key.endswith("samples_s")}
-    return {"case": f"{case[0]}[{case[1]}x{case[2]}]", "slower": slower, "reason": reason, "made_s": made_s, **kept,
+    kept = {key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in vars(found).items()
+            if not key.endswith("samples_s")}
+    return {"case": f"{case[0]}[{case[1]}x{case[2]}]", "slower": slower, "reason": reason, "made_s": round(made_s, 4), **kept,
             "finding": None if finding is None else list(finding)}
 
 
@@ -155,9 +156,7 @@ def report(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "fresh_runs_over_5us_within_1_percent": share(x <= 0.01 for x in fresh) if fresh else None,
         "false_findings": sum(r["finding"] is not None for r in equal),
         "median_wall_ms": 1e3 * statistics.median(r["wall_s"] for r in equal),
-        "slower_detected": {f"{s:.0%}": share(r["speedup_high"] < 1 for r in rows if r["slower"] == s) for s in SLOWER},
-        "slower_speedup_median": {f"{s:.0%}": median_or_none([r["speedup"] for r in rows if r["slower"] == s])
-                                  for s in SLOWER},
+        "slowed": {f"{s:.0%}": slowed_figures([r for r in rows if r["slower"] == s]) for s in SLOWER},
     }
     print(json.dumps({key: value for key, value in figures.items() if key != "cases"}, indent=1))
     return figures
@@ -190,9 +189,12 @@ def share(found: Any) -> float:
     return sum(values) / len(values) if values else 1.0
 
 
-def median_or_none(values: list[float]) -> float | None:
-    """Median, or None of nothing."""
-    return statistics.median(values) if values else None
+def slowed_figures(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Share of slowed copies whose interval lies below 1, and their median speedup."""
+    if not rows:
+        return None
+    return {"detected": share(r["speedup_high"] < 1 for r in rows),
+            "median_speedup": statistics.median(r["speedup"] for r in rows)}
 
 
 def main() -> None:
@@ -224,7 +226,9 @@ def main() -> None:
     if options.output:
         command = " ".join(["PYTHONPATH=. python3", *sys.argv])
         result = {"command": command, "environment": describe_environment(options.device), **figures, "rows": rows}
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        head, _, last = json.dumps({**result, "rows": []}, indent=1).rpartition("[]")
+        lines = ",\n  ".join(json.dumps(one) for one in rows)
+        options.output.write_text(f"{head}[\n  {lines}\n ]{last}\n")
 
 
 if __name__ == "__main__":

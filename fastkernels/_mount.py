@@ -24,6 +24,7 @@ class CheckoutFinder:
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return the spec of a mounted package, None for every other name."""
+        del path, target
         folder = self.folders.get(fullname)
         if folder is None or not (folder / "__init__.py").is_file():
             return None

@@ -1,6 +1,8 @@
 """Triton where it is installed; elsewhere stand-ins, so that task files import on every platform and fail at launch.
 
-Task files write `from fastkernels.runtime.jit import tl, triton`. Triton is published for Linux only.
+Task files write `from fastkernels.runtime.jit import tl, triton`. Triton is published for Linux only. Gluon, its
+dialect with layouts, tensor maps and warp specialisation in the open, comes as `gluon`, `gl` (its language), `hopper`
+(instructions of compute capability 9) and `TensorDescriptor`, which is None where this Triton lacks any of them.
 """
 
 from typing import Any, NoReturn
@@ -46,3 +48,12 @@ class MissingTriton:
 
 if triton is None:
     triton = tl = MissingTriton()
+
+try:
+    from triton.experimental import gluon
+    from triton.experimental.gluon import language as gl
+    from triton.experimental.gluon.language.nvidia import hopper
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+except ImportError:
+    gluon = gl = hopper = MissingTriton()
+    TensorDescriptor = None

@@ -7,7 +7,7 @@ import pytest
 from fastkernels.bench.kernels import read_result
 from fastkernels.results import Verdict
 
-FAST = ("--fk-target=rms_norm", "--fk-device=cpu", "--fk-num-runs=5", "--fk-num-warmup=1", "--fk-max-time=0.2")
+FAST = ("--fk-target=rms_norm", "--fk-device=cpu", "--fk-no-timing")
 
 
 def verdicts(project) -> dict[str, Verdict]:
@@ -15,7 +15,8 @@ def verdicts(project) -> dict[str, Verdict]:
 
 
 def test_a_self_test_passes_with_timings_and_equal_shapes_are_graded_once(bare):
-    bare.run(*FAST, "--benchmark-json=out.json").assert_outcomes(passed=6, deselected=2)
+    bare.run("--fk-target=rms_norm", "--fk-device=cpu", "--fk-num-runs=5", "--fk-max-time=0.2",
+             "--benchmark-json=out.json").assert_outcomes(passed=6, deselected=2)
     found = read_result(bare.path / "bench/results/kernels.json")
     assert [r.self_test for r in found.results] == [True] * 6
     assert all(r.timing is not None and r.timing.candidate_samples_s for r in found.results)
@@ -29,12 +30,12 @@ def test_a_self_test_passes_with_timings_and_equal_shapes_are_graded_once(bare):
 @pytest.mark.parametrize("xdist", [(), ("-n2",)])
 def test_a_right_and_a_wrong_candidate(bare, rms_norm, xdist):
     bare.candidate()
-    bare.run(*FAST, "--fk-candidates=kernels", "--fk-no-timing", *xdist).assert_outcomes(
+    bare.run(*FAST, "--fk-candidates=kernels", *xdist).assert_outcomes(
         passed=6, **({} if xdist else {"deselected": 2}))
     assert not any(r.self_test for r in read_result(bare.path / "bench/results/kernels.json").results)
     bare.candidate(text=rms_norm.replace(
         "return normed.to(x.dtype) if", "normed[..., -1] = 0\n        return normed.to(x.dtype) if"))
-    result = bare.run(*FAST, "--fk-candidates=kernels", "--fk-no-timing", "--fk-model=tiny-b", *xdist)
+    result = bare.run(*FAST, "--fk-candidates=kernels", "--fk-model=tiny-b", *xdist)
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["wrong_values: *", "worst element: output[[]*31[]] is 0, expected *", "candidate: *",
                                  "reproduce: *--fk-candidates=kernels *--fk-seed=*"])
@@ -43,7 +44,7 @@ def test_a_right_and_a_wrong_candidate(bare, rms_norm, xdist):
 
 def test_the_reproducing_command_reproduces(bare, rms_norm):
     bare.candidate(text=rms_norm.replace("self.eps)", "0.1)"))
-    first = bare.run(*FAST, "--fk-candidates=kernels", "--fk-no-timing", "--fk-model=tiny-b", "--fk-seqlen=8")
+    first = bare.run(*FAST, "--fk-candidates=kernels", "--fk-model=tiny-b", "--fk-seqlen=8")
     worst = next(line for line in first.outlines if line.startswith("worst element: "))
     command = next(line for line in first.outlines if line.startswith("reproduce: "))
     words = [word.strip("'") for word in command.split() if word.startswith(("'rms_norm[", "--fk"))]
@@ -61,9 +62,9 @@ def test_one_broken_candidate_of_two_fails_and_the_other_is_graded(bare):
 
 
 def test_resume_grades_what_is_missing(bare):
-    bare.run(*FAST, "--fk-no-timing", "-k", "s1", "--fk-seed=1").assert_outcomes(passed=3, deselected=5)
-    bare.run(*FAST, "--fk-no-timing", "--fk-resume", "--fk-seed=2").assert_outcomes(passed=6, deselected=2)
+    bare.run(*FAST, "-k", "s1", "--fk-seed=1").assert_outcomes(passed=3, deselected=5)
+    bare.run(*FAST, "--fk-resume", "--fk-seed=2").assert_outcomes(passed=6, deselected=2)
     found = read_result(bare.path / "bench/results/kernels.json").results
     assert {r.id.split("-")[-1]: r.seed for r in found} == {"s1]": 1, "s8]": 2}
-    bare.run(*FAST, "--fk-no-timing", "--fk-seed=3").assert_outcomes(passed=6, deselected=2)
+    bare.run(*FAST, "--fk-seed=3").assert_outcomes(passed=6, deselected=2)
     assert {r.seed for r in read_result(bare.path / "bench/results/kernels.json").results} == {3}

@@ -1,7 +1,6 @@
 """Candidate directories: layout, and what is told of a file without running it."""
 
 import hashlib
-import os
 import re
 from pathlib import Path
 
@@ -97,9 +96,12 @@ def test_linked_folders_are_followed(trees, tmp_path: Path) -> None:
     assert list(Candidates.load(link, trees.baseline).files) == ["L1.add"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_cannot_be_read_is_an_error(trees) -> None:
-    trees.candidate("L1/add.py", ADD).chmod(0)
+def test_a_file_that_cannot_be_read_is_an_error(trees, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    trees.candidate("L1/add.py", ADD)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(CandidateError, match="cannot be read: Permission denied"):
         trees.load()
 

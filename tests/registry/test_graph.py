@@ -31,7 +31,8 @@ def test_a_candidate_above_cuts_what_it_no_longer_imports(trees) -> None:
 
 @pytest.mark.parametrize("line", [
     "from ..L1.add import Add", "from ..L1 import add", "from ..L1.add import *", "from .. import L1\nx = L1.add",
-    "importlib.import_module('..L1.add', __package__)", "def f():\n    from ..L1.add import Add", "from ._glue import x",
+    "importlib.import_module('..L1.add', __package__)", "def f():\n    from ..L1.add import Add",
+    "from ._glue import x",
 ])
 def test_every_form_of_import_counts(trees, line: str) -> None:
     trees.candidate("L1/add.py", ADD)

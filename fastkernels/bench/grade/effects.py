@@ -51,10 +51,10 @@ def forbidden(aliases: Iterable[Any], allowed: set[tuple[int, str]], donated: It
     An output that lies in an input or a weight rightly is there again in the next call: `previous call` says no more.
     """
     given = {f"input {name}" for name in donated}
-    pairs = [(leaf, what) for leaf, what in aliases]
-    fixed = {leaf for leaf, what in pairs if what in given or ((leaf, what) in allowed and not what.startswith("output"))}
-    for leaf, what in pairs:
-        if what not in given and (leaf, what) not in allowed and not (what == "previous call" and leaf in fixed):
+    right = {(leaf, what) for leaf, what in aliases if what in given or (leaf, what) in allowed}
+    fixed = {leaf for leaf, what in right if not what.startswith("output")}
+    for leaf, what in aliases:
+        if (leaf, what) not in right and not (what == "previous call" and leaf in fixed):
             return leaf, what
     return None
 

@@ -50,15 +50,13 @@ class Judge:
         broken = self._unusable(reference) or self._structure(reference, inputs_before, after)
         if broken is not None:
             return broken
-        donated = self._donated(inputs_before)
-        mutated, disturbed = self._changes(inputs_before, reference, after, donated)
-        kept = Finding(Verdict.MUTATED_INPUT, f"input {disturbed} was changed{_in(draw)}") if disturbed else None
-        if kept is None and after.weights_changed:
-            kept = Finding(Verdict.MUTATED_WEIGHT, f"weight {after.weights_changed[0]} was changed by forward{_in(draw)}")
-        if kept is None and after.canaries:
-            kept = Finding(Verdict.OUT_OF_BOUNDS_WRITE, f"memory beside {after.canaries[0]} was written{_in(draw)}")
-        if kept is not None:
-            return kept
+        mutated, disturbed = self._changes(inputs_before, reference, after)
+        if disturbed:
+            return Finding(Verdict.MUTATED_INPUT, f"input {disturbed} was changed{_in(draw)}")
+        if after.weights_changed:
+            return Finding(Verdict.MUTATED_WEIGHT, f"weight {after.weights_changed[0]} was changed{_in(draw)}")
+        if after.canaries:
+            return Finding(Verdict.OUT_OF_BOUNDS_WRITE, f"memory beside {after.canaries[0]} was written{_in(draw)}")
         found = judge_leaves(self._leaves(inputs_before, reference, after, mutated), _in(draw))
         return Finding(found.verdict, found.message, _correctness(found, draw))
 
@@ -99,9 +97,10 @@ class Judge:
         return self._module.donates(inputs) if isinstance(self._module, Op) else ()
 
     def _changes(
-        self, before: Mapping[str, Any], reference: Reference, after: CallOutcome, donated: tuple[str, ...]
+        self, before: Mapping[str, Any], reference: Reference, after: CallOutcome
     ) -> tuple[list[str], str]:
         """Inputs that the baseline mutates, and the first other one that the candidate has changed (or '')."""
+        donated = self._donated(before)
         names = [name for name, value in before.items() if isinstance(value, torch.Tensor) and name not in donated]
         flags = [effects.changed(before[n], t[n]) for t in (reference.inputs, after.inputs_after) for n in names]
         values = torch.stack(flags).tolist() if flags else []
@@ -119,16 +118,14 @@ class Judge:
         assert self._oracle is not None
         found = [Leaf(name=name, expected=reference.expected_inputs[name], baseline=reference.inputs[name],
                       got=after.inputs_after[name], before=before[name]) for name in mutated]
-        trees = [tensors(self._canonical(outputs, inputs)) for outputs, inputs in (
-            (reference.expected, self._oracle.upcast(before)), (reference.outputs, before), (after.outputs, before))]
+        trees = [tensors(tree) for tree in (reference.expected, reference.outputs, after.outputs)]
+        if isinstance(self._module, Op) and type(self._module).canonical is not Op.canonical:
+            sides = ((reference.expected, self._oracle.upcast(before)), (reference.outputs, before),
+                     (after.outputs, before))
+            with torch.inference_mode():
+                trees = [tensors(self._module.canonical(outputs, inputs)) for outputs, inputs in sides]
         return found + [Leaf(name=name, expected=trees[0][name], baseline=trees[1][name], got=trees[2][name])
                         for name in trees[1]]
-
-    def _canonical(self, outputs: Any, inputs: Mapping[str, Any]) -> Any:
-        if not isinstance(self._module, Op) or type(self._module).canonical is Op.canonical:
-            return outputs
-        with torch.inference_mode():
-            return self._module.canonical(outputs, inputs)
 
 
 def _correctness(found: LeafFinding, draw: Draw | None) -> Correctness | None:

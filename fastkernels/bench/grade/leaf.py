@@ -68,7 +68,7 @@ STRAY, INTEGERS, NONFINITE, VALUES, SCALE = range(5)
 
 
 def judge_leaves(found: Sequence[Leaf], where: str) -> LeafFinding:
-    """Compare all leaves; `where` (such as `, draw tiny@t33#7`) ends the messages. Waits on the device once if right."""
+    """Compare all leaves; `where` (`, draw tiny@t33#7`) ends the messages. One copy to the host where all is right."""
     result = LeafFinding()
     counts = [_counts(leaf) for leaf in found]
     sides = [gather(leaf.expected, leaf.baseline, leaf.got, leaf.limits) if leaf.is_float and leaf.got.numel() else []
@@ -164,7 +164,7 @@ def _nonfinite_rule(
             _report(result, leaf, NONFINITE, Verdict.WRONG_NONFINITE, text, own)
             if not own:
                 return baseline, got
-    sides = [side.tolist() for side in gather(*settled, leaf.limits)]
+    sides = [side.tolist() for side in gather(settled[0], settled[1], settled[2], leaf.limits)]
     fresh_baseline, fresh_got = (read(side, leaf.got.shape) for side in sides)
     return fresh_baseline, fresh_got
 

@@ -23,6 +23,7 @@ def fill_normal(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tenso
         flat.normal_(generator=generator)
         return tensor
     block = flat[:BLOCK].normal_(generator=generator)
-    for part in flat[BLOCK:].split(BLOCK):
+    for start in range(BLOCK, flat.numel(), BLOCK):
+        part = flat[start:start + BLOCK]
         part.copy_(block[: part.numel()])
     return tensor

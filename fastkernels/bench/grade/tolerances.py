@@ -1,4 +1,4 @@
-"""How far from the oracle an output may lie, by its dtype; the reasons and the measurements are in docs/correctness.md."""
+"""How far from the oracle an output may lie, by its dtype; reasons and measurements are in docs/correctness.md."""
 
 from dataclasses import dataclass
 
@@ -49,6 +49,10 @@ def tolerances(dtype: torch.dtype) -> tuple[float, float]:
 def limits(dtype: torch.dtype) -> Limits:
     """Return every limit of a dtype; TypeError for one that is not graded by tolerance."""
     if dtype not in LIMITS:
-        allowed = ", ".join(str(known).removeprefix("torch.") for known in LIMITS)
-        raise TypeError(f"outputs of {str(dtype).removeprefix('torch.')} are not graded by tolerance; allowed: {allowed}")
+        allowed = ", ".join(_name(known) for known in LIMITS)
+        raise TypeError(f"outputs of {_name(dtype)} are not graded by tolerance; allowed: {allowed}")
     return LIMITS[dtype]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

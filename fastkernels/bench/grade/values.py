@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -55,6 +56,14 @@ class Request:
             raise ValueError(f"input {self.name}: {count} different values below {limit} are asked for")
         return torch.randperm(limit, generator=self.generator, device=self.device)[:count]
 
+    def with_ends(self, values: torch.Tensor, limit: int) -> torch.Tensor:
+        """Put 0 and limit - 1 at two random places, where there are two."""
+        if values.numel() < 2:
+            return values
+        ends = torch.tensor([0, limit - 1], device=self.device)
+        values.view(-1).scatter_(0, self.distinct(2, values.numel()), ends)
+        return values
+
     def cuts(self, total: int, parts: int) -> list[int]:
         """Lengths of `parts` pieces that sum to `total`, each at least 1 where that can be."""
         if total < parts:
@@ -62,7 +71,7 @@ class Request:
             return [1 if place < total else 0 for place in order]
         inner = self.distinct(total - 1, total - 1)[: parts - 1].sort().values.tolist() if parts > 1 else []
         ends = [0, *(cut + 1 for cut in inner), total]
-        return [end - start for start, end in zip(ends, ends[1:], strict=False)]
+        return [end - start for start, end in pairwise(ends)]
 
 
 def normal(request: Request) -> torch.Tensor:
@@ -80,13 +89,14 @@ def literal(request: Request) -> Any:
 
 
 def positions(request: Request) -> torch.Tensor:
-    """Decode: one position a token below `max`; prefill: runs of one to three sequences, the first from 0.
+    """Decode: a random position below `max` for each token, from 2 on 0 and `max` - 1 among them.
 
-    The later sequences of a prefill continue at a random position, as chunks of a longer prompt do.
+    Prefill: runs of one to three sequences, the first from 0, the others from a random position, as chunks of a longer
+    prompt continue.
     """
-    count, limit = request.shape[0], request.args["max"]
+    count, limit = request.shape[0], int(request.args["max"])
     if request.phase == "decode":
-        return request.integers(0, limit).to(request.dtype)
+        return request.with_ends(request.integers(0, limit), limit).to(request.dtype)
     sequences = min(count, 1 + int(request.integers(0, MAX_SEQUENCES, (1,))))
     runs, start = [], 0
     for length in request.cuts(count, sequences):
@@ -96,15 +106,11 @@ def positions(request: Request) -> torch.Tensor:
 
 
 def token_ids(request: Request) -> torch.Tensor:
-    """Ids below `vocab`; from 4 on the first and the last row of the table are among them. All equal in ties."""
+    """Ids below `vocab`; from 2 on the first and the last row of the table are among them. All equal in ties."""
     vocab = request.args["vocab"]
-    ids = request.integers(0, vocab)
-    flat = ids.view(-1)
-    if flat.numel() >= 4:
-        places = request.distinct(2, flat.numel())
-        flat[places] = torch.tensor([0, vocab - 1], device=request.device)
+    ids = request.with_ends(request.integers(0, vocab), vocab)
     if request.hard == "ties":
-        flat[:] = flat[0].clone()
+        ids.fill_(vocab // 2)
     return ids.to(request.dtype)
 
 

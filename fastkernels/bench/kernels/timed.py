@@ -26,7 +26,7 @@ MAX_SETS = 4
 MIN_SETS = 2
 """Fewest."""
 
-SET_BYTES = {"cpu": 512 * 1024**2, "cuda": 8 * 1024**3}
+SET_BYTES = {"cpu": 64 * 1024**2, "cuda": 8 * 1024**3}
 """Memory for timing sets in each process, where the fewest fit."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
 
-from fastkernels.bench.timing.instruments import INSTRUMENTS, Instrument
+from fastkernels.bench.timing.instruments import Instrument, instrument_for
 from fastkernels.bench.timing.statistics import Interval, location_interval, log_ratios, speedup_interval
 from fastkernels.bench.timing.witness import FROM_ROUNDS_S, Testimony, witness
 from fastkernels.errors import FastKernelsError
@@ -65,6 +65,8 @@ class TimingPlan:
     told from an equal one 97 times in 100 (four standard errors), as far as the instrument can tell them apart."""
     rounds: int = 10
     """Rounds into which num_runs is divided."""
+    same_memory: bool = False
+    """Whether both processes have inputs and weights at the same physical places: the interval is then narrower."""
 
 
 @dataclass
@@ -119,7 +121,7 @@ def compare(baseline: Lane, candidate: Lane, plan: TimingPlan, clock: Clock = ti
     sides = (Side("baseline", baseline), Side("candidate", candidate))
     for side in sides:
         _warm_up(side, plan, clock)
-    instrument = INSTRUMENTS[plan.method]
+    instrument = instrument_for(plan.method, plan.same_memory)
     runs, stopped = _rounds(sides, plan, instrument, clock)
     times = [median(side.samples) for side in sides]
     seen = [_witness(side, plan.method, seconds, clock) for side, seconds in zip(sides, times, strict=True)]

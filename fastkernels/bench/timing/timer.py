@@ -18,8 +18,8 @@ class Timer(Protocol):
     def measure(self, call: Call, calls: int) -> list[float]:
         """Seconds of device time (CPU: wall clock) of `calls` calls, caches flushed before each where that is set.
 
-        Gives between 1 and `calls` samples; each is the mean over an equal number of calls. A few calls more than
-        `calls` may run, to settle clocks and caches.
+        Gives between 1 and `calls` samples. A sample may stand for several calls (the mean of those in one CUDA graph,
+        the median of a group of short ones on a CPU), and more calls than `calls` may run, to settle clocks and caches.
         """
 
     def eager(self, call: Call, calls: int) -> list[float]:

@@ -1,11 +1,18 @@
 """CPU time of calls: the wall clock around each."""
 
+import math
 import time
+from statistics import median
 
 from fastkernels.bench.timing.timer import Call
 
 SETTLE_BELOW_S = 1e-3
-"""A first call under this is repeated untimed: after a pause it finds cold caches and a sleeping thread pool."""
+"""A first call under this only settles: after a pause it finds cold caches and a sleeping thread pool."""
+SAMPLE_S = 0.5e-3
+"""Calls shorter than this are grouped so that one sample lasts about as long: the machine's noise is not that of one
+moment then."""
+MOST_IN_SAMPLE = 50
+"""Calls in one sample, at most."""
 
 
 class WallTimer:
@@ -17,11 +24,13 @@ class WallTimer:
         self.reason = reason
 
     def measure(self, call: Call, calls: int) -> list[float]:
-        """Seconds of each of `calls` calls."""
+        """`calls` samples in seconds, each a call's or the median of a group of short ones."""
         first = self.eager(call, 1)
         if first[0] >= SETTLE_BELOW_S:
             return first + _timed(call, 1, calls)
-        return _timed(call, 1, calls + 1)
+        grouped = max(1, min(MOST_IN_SAMPLE, math.ceil(SAMPLE_S / max(first[0], 1e-7))))
+        seconds = _timed(call, 1, 1 + calls * grouped)
+        return [median(seconds[start : start + grouped]) for start in range(0, len(seconds), grouped)]
 
     def eager(self, call: Call, calls: int) -> list[float]:
         """Seconds of each of `calls` calls."""

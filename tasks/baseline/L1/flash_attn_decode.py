@@ -22,8 +22,9 @@ MAX_SPLITS = 128
 @triton.jit(do_not_specialize=["splits", "table_row", "scale_log2e"])
 def flash_attn_decode_kernel(
     q_ptr, k_ptr, v_ptr, table_ptr, used_ptr, out_ptr, part_ptr, lse_ptr, q_row, q_head, k_page, k_slot, k_head,
-    v_page, v_slot, v_head, table_row, splits, scale_log2e, KV_HEADS: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr,
-    PAGE: tl.constexpr, PARTIAL: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
+    v_page, v_slot, v_head, table_row, splits, scale_log2e, KV_HEADS: tl.constexpr, GROUP: tl.constexpr,
+    D: tl.constexpr, PAGE: tl.constexpr, PARTIAL: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCK_N: tl.constexpr,
 ):
     """One split of one sequence's context for the GROUP query heads of a KV head, online softmax in float32.
 
@@ -145,25 +146,29 @@ class FlashAttnDecode(Op):
         seqused_k: torch.Tensor, max_seqlen_k: int,
     ) -> torch.Tensor:  # fmt: skip
         """Split-KV Triton kernel, and a second one that joins the splits where there are several."""
-        query, key_cache, value_cache = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key_cache, value_cache))
-        batch, heads, dim = query.shape
-        splits = split_count(batch, self.num_kv_heads, max_seqlen_k, processors(query.device))
-        return self.launch(query, key_cache, value_cache, block_table, seqused_k, splits)
+        query = query if query.stride(-1) == 1 else query.contiguous()
+        caches = (x if x.stride(-1) == 1 else x.contiguous() for x in (key_cache, value_cache))
+        splits = split_count(query.shape[0], self.num_kv_heads, max_seqlen_k, processors(query.device))
+        return self.launch(query, *caches, block_table, seqused_k, splits)
 
-    def launch(self, query, key_cache, value_cache, block_table, seqused_k, splits, block_n=64, num_warps=4, num_stages=3):
+    def launch(
+        self, query: torch.Tensor, key_cache: torch.Tensor, value_cache: torch.Tensor, block_table: torch.Tensor,
+        seqused_k: torch.Tensor, splits: int,
+    ) -> torch.Tensor:  # fmt: skip
+        """Attention with each context in this many splits."""
         batch, heads, dim = query.shape
-        group = heads // self.num_kv_heads
         out = torch.empty(batch, heads, dim, dtype=query.dtype, device=query.device)
         part, lse = out, out
         if splits > 1:
             part = torch.empty(batch, heads, splits, dim, dtype=torch.float32, device=query.device)
             lse = torch.empty(batch, heads, splits, dtype=torch.float32, device=query.device)
+        group, wide = heads // self.num_kv_heads, query.element_size() * dim > 256
         flash_attn_decode_kernel[(batch * self.num_kv_heads * splits,)](
             query, key_cache, value_cache, block_table, seqused_k, out, part, lse, *query.stride()[:2],
             *key_cache.stride()[:3], *value_cache.stride()[:3], block_table.stride(0), splits, self.scale * LOG2_E,
             KV_HEADS=self.num_kv_heads, GROUP=group, D=dim, PAGE=key_cache.shape[1], PARTIAL=splits > 1,
             BLOCK_H=max(16, triton.next_power_of_2(group)), BLOCK_D=max(16, triton.next_power_of_2(dim)),
-            BLOCK_N=block_n, num_warps=num_warps, num_stages=num_stages,
+            BLOCK_N=BLOCK_N // 2 if wide else BLOCK_N, num_warps=4, num_stages=3,
         )  # fmt: skip
         if splits > 1:
             flash_attn_combine_kernel[(batch * heads,)](

@@ -1,0 +1,111 @@
+"""Grades the baselines against their oracles and prints what the trusted side of grading costs, by operator.
+
+    python benchmarks/grading_cost.py [--device cuda] [--op rms_norm] [--tokens 1 512] [--every] [--verbose]
+
+Seconds of drawing inputs and of judging, as wall clock over all planned draws of a scenario; the call that is judged is
+the baseline's own. By default one scenario for each operator, variant and token count: the first; --every takes all.
+"""
+
+import argparse
+import importlib
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+import torch
+
+from fastkernels.bench.grade import (
+    CallOutcome,
+    Judge,
+    check_task,
+    make_inputs,
+    merge,
+    plan_draws,
+    randomise_weights,
+)
+from fastkernels.bench.grade.effects import copies
+from fastkernels.manifest import Scenario, Selection, load_manifest
+from fastkernels.runtime.op import Op
+
+
+def build(scenario: Scenario, device: torch.device) -> Op:
+    """The baseline module with random weights."""
+    module = importlib.import_module(f"fastkernels.tasks.baseline.{scenario.relative_module}")
+    arguments = {key: getattr(torch, value) if key == "dtype" else value for key, value in scenario.init.items()}
+    with torch.device(device):
+        built = getattr(module, scenario.class_name)(**arguments).eval()
+    randomise_weights(built, 3)
+    return built
+
+
+def wait(device: torch.device) -> float:
+    """The clock, once the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def selected(options: argparse.Namespace) -> Iterator[Scenario]:
+    """The scenarios to grade."""
+    seen = set()
+    selection = Selection(targets=tuple(options.op), seqlens=tuple(options.tokens))
+    for scenario in load_manifest().scenarios(selection):
+        key = scenario.shape_key if options.every else (scenario.op, scenario.variant, scenario.tokens)
+        if key not in seen:
+            seen.add(key)
+            yield scenario
+
+
+def main() -> None:
+    """Print one line for each operator and one for each that fails."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--op", nargs="*", default=())
+    parser.add_argument("--tokens", nargs="*", type=int, default=())
+    parser.add_argument("--every", action="store_true")
+    parser.add_argument("--verbose", action="store_true")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    totals: dict[str, list[tuple[float, float, float, int]]] = defaultdict(list)
+    failures = 0
+    for scenario in selected(options):
+        row, message = cost(scenario, device)
+        totals[scenario.op].append(row)
+        failures += bool(message)
+        if options.verbose or message:
+            print(f"{scenario.id:56} build {row[0]:6.3f} inputs {row[1]:6.3f} judge {row[2]:6.3f} s  {message}", flush=True)
+        if device.type == "cuda" and torch.cuda.memory_reserved() > 1 << 34:
+            torch.cuda.empty_cache()
+    print(f"{'operator':20} scenarios  draws  median s  largest s  (drawing inputs and judging, per scenario)")
+    for op, rows in totals.items():
+        spent = sorted(row[1] + row[2] for row in rows)
+        print(f"{op:20} {len(rows):9}  {rows[0][3]:5}  {spent[len(spent) // 2]:8.3f}  {spent[-1]:9.3f}")
+    sys.exit(1 if failures else 0)
+
+
+def cost(scenario: Scenario, device: torch.device) -> tuple[tuple[float, float, float, int], str]:
+    """(build, inputs, judge seconds, draws) and what went wrong."""
+    start = wait(device)
+    module = build(scenario, device)
+    built = wait(device) - start
+    invalid = check_task(module, scenario, device)
+    if invalid is not None:
+        return (built, 0.0, 0.0, 0), invalid.message
+    judge, findings, drawing, judging = Judge(module, scenario), [], 0.0, 0.0
+    for draw in plan_draws(scenario, 7, device.type):
+        start = wait(device)
+        inputs = make_inputs(scenario, draw, device)
+        drawing += wait(device) - start
+        own = copies(inputs)
+        with torch.inference_mode():
+            outputs = module(**own)
+        start = wait(device)
+        findings.append(judge.judge(inputs, CallOutcome(outputs, own), draw))
+        judging += wait(device) - start
+    found = merge(findings)
+    return (built, drawing, judging, len(findings)), "" if found.verdict.ok else f"{found.verdict}: {found.message}"
+
+
+if __name__ == "__main__":
+    main()
