@@ -74,7 +74,8 @@ def main() -> None:
         totals[scenario.op].append(row)
         failures += bool(message)
         if options.verbose or message:
-            print(f"{scenario.id:56} build {row[0]:6.3f} inputs {row[1]:6.3f} judge {row[2]:6.3f} s  {message}", flush=True)
+            times = f"build {row[0]:6.3f} inputs {row[1]:6.3f} judge {row[2]:6.3f} s"
+            print(f"{scenario.id:56} {times}  {message}", flush=True)
         if device.type == "cuda" and torch.cuda.memory_reserved() > 1 << 34:
             torch.cuda.empty_cache()
     print(f"{'operator':20} scenarios  draws  median s  largest s  (drawing inputs and judging, per scenario)")

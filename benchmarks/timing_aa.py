@@ -133,8 +133,8 @@ def row(case: Any, slower: float, found: Comparison, reason: str, made_s: float)
     finding = check_times(found, 0.0)
     kept = {key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in vars(found).items()
             if not key.endswith("samples_s")}
-    return {"case": f"{case[0]}[{case[1]}x{case[2]}]", "slower": slower, "reason": reason, "made_s": round(made_s, 4), **kept,
-            "finding": None if finding is None else list(finding)}
+    return {"case": f"{case[0]}[{case[1]}x{case[2]}]", "slower": slower, "reason": reason, "made_s": round(made_s, 4),
+            **kept, "finding": None if finding is None else list(finding)}
 
 
 def report(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -8,19 +8,20 @@ Each variant is run on every planned draw of its scenario; the last column is it
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
+from fastkernels.tasks.baseline.L1.flash_attn_prefill import FlashAttnPrefill
+from fastkernels.tasks.baseline.L1.linear import Linear
+from fastkernels.tasks.baseline.L1.rms_norm import RMSNorm
+from fastkernels.tasks.baseline.L1.silu_and_mul import SiluAndMul
 from torch import nn
 from torch.nn import functional as F
 
 from fastkernels.bench.grade import CallOutcome, Finding, Judge, make_inputs, merge, plan_draws, randomise_weights
 from fastkernels.bench.grade.effects import copies
 from fastkernels.manifest.scenario import InputSpec, Scenario
-from fastkernels.tasks.baseline.L1.flash_attn_prefill import FlashAttnPrefill
-from fastkernels.tasks.baseline.L1.linear import Linear
-from fastkernels.tasks.baseline.L1.rms_norm import RMSNorm
-from fastkernels.tasks.baseline.L1.silu_and_mul import SiluAndMul
 
 Kernel = Callable[..., Any]
 TOKENS = 13
@@ -37,8 +38,8 @@ class Variant:
     dtype: torch.dtype
     kernel: Kernel
     """(module, **inputs) -> outputs."""
-    honest: bool
-    """Whether grading must pass it."""
+    honest: bool | None
+    """Whether grading must pass it, or must not; None where it lies between."""
 
 
 def make_scenario(op: str, dtype: torch.dtype) -> tuple[nn.Module, Scenario]:
@@ -58,7 +59,7 @@ def make_scenario(op: str, dtype: torch.dtype) -> tuple[nn.Module, Scenario]:
     make, inputs = built[op]
     module = make()
     return module, Scenario(
-        op=op, module=op, class_name=type(module).__name__, level=1, category="test", model="test", model_id="test/test",
+        op=op, module=op, class_name=type(module).__name__, level=1, category="test", model="test", model_id="test",
         tp=1, tokens=199 if op == "flash_attn_prefill" else TOKENS, phase="prefill", variant="", init={}, inputs=inputs)
 
 
@@ -91,7 +92,7 @@ def rms_half_sum(module: RMSNorm, x: torch.Tensor) -> torch.Tensor:
 
 def rms_fp8(module: RMSNorm, x: torch.Tensor) -> torch.Tensor:
     """The result passes through fp8."""
-    return module.forward_native(x).to(FP8).to(x.dtype)
+    return module.forward_native(x).clamp(-448, 448).to(FP8).to(x.dtype)
 
 
 def rms_other_order(module: RMSNorm, x: torch.Tensor) -> torch.Tensor:
@@ -101,22 +102,22 @@ def rms_other_order(module: RMSNorm, x: torch.Tensor) -> torch.Tensor:
     return (wide / torch.sqrt(mean + module.variance_epsilon) * module.weight.float()).to(x.dtype)
 
 
-def silu_rounded_twice(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def silu_rounded_twice(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """silu rounded, then the product rounded, as PyTorch in half precision does."""
     gate, up = x.chunk(2, dim=-1)
     return F.silu(gate) * up
 
 
-def silu_half_sigmoid(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def silu_half_sigmoid(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Sigmoid, product with x and product with the gate rounded each."""
     gate, up = x.chunk(2, dim=-1)
     return gate * torch.sigmoid(gate) * up
 
 
-def silu_fp8(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def silu_fp8(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """The gate passes through fp8."""
     gate, up = x.chunk(2, dim=-1)
-    return (F.silu(gate.float()).to(FP8).float() * up.float()).to(x.dtype)
+    return (F.silu(gate.float()).clamp(-448, 448).to(FP8).float() * up.float()).to(x.dtype)
 
 
 def split_sum(parts: int, dtype: torch.dtype) -> Kernel:
@@ -153,7 +154,7 @@ def attention(rounding: torch.dtype) -> Kernel:
     def prefill(module: FlashAttnPrefill, **inputs: Any) -> torch.Tensor:
         ends = inputs["cu_seqlens_q"].tolist()
         out = torch.zeros_like(inputs["query"])
-        for a, b in zip(ends, ends[1:], strict=False):
+        for a, b in pairwise(ends):
             if b > a:
                 out[a:b] = _attend(module, *(inputs[n][a:b].float() for n in ("query", "key", "value")), rounding)
         return out
@@ -176,7 +177,7 @@ BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 VARIANTS = (
     Variant("rms_norm", "float32 inside, other order", BF16, rms_other_order, True),
     Variant("rms_norm", "rounded before the weight (vLLM)", BF16, rms_rounded_before_weight, True),
-    Variant("rms_norm", "half precision throughout, float32 sum", BF16, rms_half_throughout, True),
+    Variant("rms_norm", "half precision throughout, float32 sum", BF16, rms_half_throughout, None),
     Variant("rms_norm", "rounded before the weight", FP16, rms_rounded_before_weight, True),
     Variant("rms_norm", "squares summed in bf16, 64 lanes", BF16, rms_half_sum, False),
     Variant("rms_norm", "result through fp8", BF16, rms_fp8, False),
@@ -189,8 +190,8 @@ VARIANTS = (
     Variant("linear", "bf16 accumulation over 4096", BF16, split_sum(HIDDEN, BF16), False),
     Variant("linear", "fp8 operands", BF16, through(FP8), False),
     Variant("linear", "fp8 activations", BF16, through(FP8, weight_too=False), False),
-    Variant("linear", "sum split in 4", FP16, split_sum(4, FP32), True),
-    Variant("linear", "sum split in 4", FP32, split_sum(4, FP32), True),
+    Variant("linear", "sum split in 4, float32", FP16, split_sum(4, FP32), True),
+    Variant("linear", "sum split in 4, float32", FP32, split_sum(4, FP32), True),
     Variant("linear", "TF32", FP32, tf32, False),
     Variant("flash_attn_prefill", "weights in bf16", BF16, attention(BF16), True),
     Variant("flash_attn_prefill", "weights in fp8", BF16, attention(FP8), False),
@@ -225,7 +226,7 @@ def main() -> None:
         worst = [max(getattr(n, name) for n in numbers)
                  for name in ("max_error_ratio", "rel_l2_error", "baseline_rel_l2_error")]
         verdicts = ", ".join(sorted({str(finding.verdict) for finding in found}))
-        flag = "" if {f.verdict.ok for f in found} == {variant.honest} else "  <- unexpected"
+        flag = "" if {f.verdict.ok for f in found} <= {variant.honest or False, variant.honest is not False} else "  <- ?"
         print(f"{variant.op:18} {variant.name:38} {str(variant.dtype)[6:]:8} {worst[0]:9.3g} {worst[1]:9.2e} "
               f"{worst[2]:9.2e}  {verdicts}{flag}")
         for finding in found[:1]:

@@ -145,8 +145,10 @@ class Report:
                  f"{fk.record.wall_s:.1f} s{kind}: {counted(results)}"] if results else []
         lines += _left_out_lines(fk.left_out())
         for found in fk.plan.subsumed:
-            why = f"{found.by} no longer uses it" if found.by else "nothing that was graded uses it"
-            lines.append(f"candidate {found.candidate} is subsumed: {why}")
+            why = "has no effect: nothing selected uses it"
+            if found.by:
+                why = f"is subsumed: {found.by} no longer uses it"
+            lines.append(f"candidate {found.candidate} {why}")
         lines.append(f"seed: {fk.run.seed}")
         lines += [note for note in self.notes if note]
         return [*lines, f"results: {fk.shown(fk.settings.output_json)}"]

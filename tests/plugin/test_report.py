@@ -15,7 +15,7 @@ FAILURE = [
     "    ... 10 more lines in the results file",
     "    line 10",
     "    line 29",
-    "reproduce: *pytest * 'rms_norm[[]tiny-a-tp1-s8[]]' --fk-candidates=kernels --fk-manifest=tiny.yaml --fk-seed=7",
+    "reproduce: *pytest *'rms_norm[[]tiny-a-tp1-s8[]]' --fk-candidates=kernels --fk-manifest=tiny.yaml --fk-seed=7",
     "*_ rms_norm[[]tiny-a-tp2-s8[]] _*",
     "graded as rms_norm[[]tiny-a-tp1-s8[]], which has the same shapes",
 ]

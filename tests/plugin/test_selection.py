@@ -92,3 +92,11 @@ def test_list_refuses_what_no_operator_matches(project):
     result = project.run("--fk-list", "--fk-level=4")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *level 4 is not one of 1"])
+
+
+def test_candidates_without_effect_are_named(project):
+    project.candidate()
+    project.candidate("silu_and_mul", SILU)
+    result = project.run("--fk-target=rms_norm", "--fk-candidates=kernels")
+    result.stdout.fnmatch_lines(["candidate L1.silu_and_mul has no effect: nothing selected uses it"])
+    assert project.results()["subsumed"] == [{"candidate": "L1.silu_and_mul", "by": ""}]

@@ -8,7 +8,7 @@ from fastkernels.manifest.scenario import Scenario
 SMALL_TOKENS = (17, 63)
 """The odd count below a listed shape of more than 64 tokens lies between these; hard values are drawn at that count."""
 
-FULL_TOKENS = {"cpu": 128, "cuda": 2048}
+FULL_TOKENS = {"cpu": 64, "cuda": 2048}
 """Up to this many tokens the listed shape is drawn twice and one token more once; above it each once, see `_near`."""
 
 HARD = ("large", "tiny", "zeros", "ties", "mixed")

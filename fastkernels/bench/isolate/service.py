@@ -76,8 +76,7 @@ class Service:
     def on_replay(self, message: Message) -> Message:
         """Run exactly `calls` calls and answer when they are done; the supervisor's clock is the witness."""
         def replay() -> Message:
-            self.timer.replay(self.caller(), message["calls"])
-            return {}
+            return {"not_captured": self.timer.replay(self.caller(), message["calls"])}
 
         return self.timed(replay)
 

@@ -15,6 +15,7 @@ from fastkernels.bench.kernels.pipeline import Attempt, Found, failed_harness, r
 from fastkernels.bench.kernels.reproduce import command
 from fastkernels.bench.kernels.settings import GraderSettings, resolve_device
 from fastkernels.bench.kernels.workers import Workers
+from fastkernels.bench.timing import describe_environment
 from fastkernels.errors import WorkerError
 from fastkernels.manifest import Scenario
 from fastkernels.results import LeftOut, ScenarioResult
@@ -82,8 +83,9 @@ class KernelGrader:
     def environment(self) -> dict[str, Any]:
         """Machine, device, driver, clocks, versions and commit, for `KernelBenchResult.environment`."""
         if self._environment is None:
-            self._workers.ready(None, self._workers.candidate_side.loaded)
-            self._environment = self._workers.trusted({"do": "environment"})["environment"]
+            running = self._workers.trusted_side.process is not None  # it knows the threads of torch besides
+            self._environment = (self._workers.trusted({"do": "environment"})["environment"] if running
+                                 else describe_environment(self.device))
         return self._environment
 
     def worker_pids(self) -> set[int]:

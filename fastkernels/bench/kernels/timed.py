@@ -53,9 +53,12 @@ class WorkerLane:
         """Seconds per eager call, launch included."""
         return self._samples("eager", calls)
 
-    def replay(self, calls: int) -> None:
-        """Run exactly `calls` calls."""
-        self._note(self._ask({"do": "replay", "calls": calls}))
+    def replay(self, calls: int) -> str | None:
+        """Run exactly `calls` calls; why they did not come from a CUDA graph, or None."""
+        reply = self._ask({"do": "replay", "calls": calls})
+        self._note(reply)
+        reason = reply.get("not_captured")
+        return None if reason is None else str(reason)
 
     def _samples(self, what: str, calls: int) -> list[float]:
         reply = self._ask({"do": what, "calls": calls})

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,14 +27,14 @@ _COMMAND_TIMEOUT_S = 10
 def describe_environment(device: str) -> dict[str, Any]:
     """Plain data on the machine and on `device` (`cpu`, `cuda` or `cuda:1`); what cannot be read is None.
 
-    Imports no torch of its own: versions come from package metadata, the GPU's state from nvidia-smi.
+    Imports no torch of its own: the GPU's state comes from nvidia-smi, versions from what is loaded or installed.
     """
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"system": platform.platform(), **_cpu()},
         "gpu": _gpu(device) if device.startswith("cuda") else None,
         "versions": {"python": platform.python_version(), "fastkernels": fastkernels.__version__,
-                     **{name: _version(name) for name in ("torch", "triton", "vllm")}},
+                     **_torch(), **{name: _version(name) for name in ("triton", "vllm")}},
         **_commit(Path.cwd()),
     }
 
@@ -47,10 +48,16 @@ def _cpu() -> dict[str, Any]:
             "threads": _threads(), "governor": governor.strip() if governor else None, "load": _load()}
 
 
+def _torch() -> dict[str, str | None]:
+    """Versions of torch and of the CUDA it was built with; the latter only where this process has torch loaded."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {"torch": _version("torch"), "cuda": None}
+    return {"torch": str(torch.__version__), "cuda": torch.version.cuda}
+
+
 def _threads() -> int | None:
     """Threads of torch's CPU operators, where this process has torch loaded."""
-    import sys
-
     torch = sys.modules.get("torch")
     return torch.get_num_threads() if torch is not None else None
 
@@ -61,13 +68,13 @@ def _load() -> float | None:
 
 def _gpu(device: str) -> dict[str, Any]:
     index = device.partition(":")[2] or "0"
-    fields = ["name", "uuid", "memory.total", *_SMI_FIELDS]
+    fields = ["name", "memory.total", *_SMI_FIELDS]
     answer = _run(["nvidia-smi", f"--id={_visible(int(index))}", f"--query-gpu={','.join(fields)}",
                    "--format=csv,noheader,nounits"])
     values = [value.strip() for value in (answer or "").partition("\n")[0].split(",")]
     if len(values) != len(fields):
         values = [""] * len(fields)
-    names = ["name", "uuid", "memory_mib", *_SMI_FIELDS.values()]
+    names = ["name", "memory_mib", *_SMI_FIELDS.values()]
     return {name: _number(value) for name, value in zip(names, values, strict=True)}
 
 

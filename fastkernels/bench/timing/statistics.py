@@ -34,7 +34,7 @@ def typical(samples: Sequence[float]) -> float:
     """Mean of the samples between the 10th and the 70th percentile.
 
     Noise only ever adds to a time, so more is cut above than below; what is left is averaged and so, other than a
-    median, not tied to the steps of a coarse clock. On an H200 it varied least of nine estimators (docs/timing.md).
+    median, not tied to the steps of a coarse clock. Compared with both in docs/timing.md.
     """
     ordered = sorted(samples)
     first, end = int(0.1 * len(ordered)), round(0.7 * len(ordered))

@@ -79,7 +79,8 @@ def flash_attn_prefill_kernel(
         k = tl.load(k_base + at * k_row, mask=in_key, other=0.0)
         v = tl.load(v_base + at * v_row, mask=in_key, other=0.0)
         s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2e
-        s = tl.where((column < k_len)[None, :] & (column[None, :] <= row[:, None] + shift), s, float("-inf"))
+        # A row that is stored sees no key past the sequence.
+        s = tl.where(column[None, :] <= row[:, None] + shift, s, float("-inf"))
         new_top = tl.maximum(top, tl.max(s, axis=1))
         base = tl.where(new_top == float("-inf"), 0.0, new_top)
         weight = tl.exp2(s - base[:, None])
@@ -212,14 +213,14 @@ def sums_in_thread(weight):
 
 
 @gluon.jit
-def hide(scores, rows, columns, k_len):
-    """-inf where a key lies after its row or past the sequence."""
-    return gl.where((columns[None, :] <= rows[:, None]) & (columns[None, :] < k_len), scores, float("-inf"))
+def hide(scores, keys, last):
+    """-inf where a key comes after the last that its row sees; that is in the sequence for every row that is stored."""
+    return gl.where(keys[None, :] <= last[:, None], scores, float("-inf"))
 
 
 @gluon.jit
 def attend_block(
-    q, k_smem, v_smem, k_bars, v_bars, block, weight, acc, top, total, scale_log2e, rows, columns, k_len,
+    q, k_smem, v_smem, k_bars, v_bars, block, weight, acc, top, total, scale_log2e, keys, last,
     S_LAYOUT: gl.constexpr, O_LAYOUT: gl.constexpr, WARPGROUP: gl.constexpr, MASKED: gl.constexpr,
 ):
     """Scores of this block, while the tensor cores also add the previous block's weighted values to acc."""
@@ -231,15 +232,14 @@ def attend_block(
     hopper.mbarrier.wait(k_bars.index(slot), (block // STAGES) & 1)
     take_turn(WARPGROUP)
     zeros = gl.zeros([HALF, TILE], gl.float32, S_LAYOUT)
-    keys = k_smem.index(slot).permute((1, 0))
-    s = hopper.warpgroup_mma(q, keys, zeros, use_acc=False, is_async=True)
+    s = hopper.warpgroup_mma(q, k_smem.index(slot).permute((1, 0)), zeros, use_acc=False, is_async=True)
     hopper.mbarrier.wait(v_bars.index(before), before_phase)
     acc = hopper.warpgroup_mma(p, v_smem.index(before), acc, is_async=True)
     pass_turn(WARPGROUP)
     s, acc = hopper.warpgroup_mma_wait(1, deps=[s, acc])
     hopper.mbarrier.arrive(k_bars.index(STAGES + slot))
     if MASKED:
-        s = hide(s, rows, columns, k_len)
+        s = hide(s, keys, last)
     new_top = gl.maximum(top, gl.max(s, axis=1))
     base = (gl.where(new_top == float("-inf"), 0.0, new_top) if MASKED else new_top) * scale_log2e
     fade = gl.exp2(top * scale_log2e - base)
@@ -264,7 +264,7 @@ def attend_tiles(
     STORE: gl.constexpr = gl.BlockedLayout([1, 8], [256 // D, D // 8], [4, 1], [1, 0])
     total_tiles = count_tiles(cu_q_ptr, batch, HEADS, BLOCK_B)
     q = q_smem.index(WARPGROUP)
-    key = gl.arange(0, TILE, layout=gl.SliceLayout(0, S_LAYOUT))
+    keys = gl.arange(0, TILE, layout=gl.SliceLayout(0, S_LAYOUT))
     tile = 0
     block = 0
     if WARPGROUP == 1:
@@ -279,43 +279,42 @@ def attend_tiles(
             inverse = gl.full([HALF], 0.0, gl.float32, gl.SliceLayout(1, O_LAYOUT))
             if blocks > 0:
                 shift = k_len - q_len
-                rows = first_row + shift + gl.arange(0, HALF, layout=gl.SliceLayout(1, S_LAYOUT))
+                sees = first_row + shift + gl.arange(0, HALF, layout=gl.SliceLayout(1, S_LAYOUT))
                 slot = block % STAGES
                 hopper.mbarrier.wait(q_bars.index(0), tile & 1)
                 hopper.mbarrier.wait(k_bars.index(slot), (block // STAGES) & 1)
                 zeros = gl.zeros([HALF, TILE], gl.float32, S_LAYOUT)
-                keys = k_smem.index(slot).permute((1, 0))
-                s = hopper.warpgroup_mma(q, keys, zeros, use_acc=False, is_async=True)
+                first_keys = k_smem.index(slot).permute((1, 0))
+                s = hopper.warpgroup_mma(q, first_keys, zeros, use_acc=False, is_async=True)
                 s = hopper.warpgroup_mma_wait(0, deps=[s])
                 hopper.mbarrier.arrive(k_bars.index(STAGES + slot))
                 tile += 1
                 block += 1
-                s = hide(s, rows, (blocks - 1) * TILE + key, k_len)
+                s = hide(s, keys, sees - (blocks - 1) * TILE)
                 top = gl.max(s, axis=1)
                 base = gl.where(top == float("-inf"), 0.0, top) * scale_log2e
                 weight = gl.exp2(s * scale_log2e - base[:, None])
                 total = sums_in_thread(weight)
                 whole = gl.minimum(gl.maximum(row + shift + 1, 0) // TILE, blocks - 1)
                 for back in range(1, blocks - whole):
-                    columns = (blocks - 1 - back) * TILE + key
                     weight, acc, top, total = attend_block(
-                        q, k_smem, v_smem, k_bars, v_bars, block, weight, acc, top, total, scale_log2e, rows, columns,
-                        k_len, S_LAYOUT, O_LAYOUT, WARPGROUP, True,
+                        q, k_smem, v_smem, k_bars, v_bars, block, weight, acc, top, total, scale_log2e, keys,
+                        sees - (blocks - 1 - back) * TILE, S_LAYOUT, O_LAYOUT, WARPGROUP, True,
                     )  # fmt: skip
                     block += 1
                 for _ in range(whole):
                     weight, acc, top, total = attend_block(
-                        q, k_smem, v_smem, k_bars, v_bars, block, weight, acc, top, total, scale_log2e, rows, key,
-                        k_len, S_LAYOUT, O_LAYOUT, WARPGROUP, False,
+                        q, k_smem, v_smem, k_bars, v_bars, block, weight, acc, top, total, scale_log2e, keys,
+                        sees, S_LAYOUT, O_LAYOUT, WARPGROUP, False,
                     )  # fmt: skip
                     block += 1
                 hopper.mbarrier.arrive(q_bars.index(1))
-                last = (block - 1) % STAGES
+                slot = (block - 1) % STAGES
                 p = gl.convert_layout(weight.to(q.dtype), gl.DotOperandLayout(0, O_LAYOUT, 2))
-                hopper.mbarrier.wait(v_bars.index(last), ((block - 1) // STAGES) & 1)
-                acc = hopper.warpgroup_mma(p, v_smem.index(last), acc, is_async=True)
+                hopper.mbarrier.wait(v_bars.index(slot), ((block - 1) // STAGES) & 1)
+                acc = hopper.warpgroup_mma(p, v_smem.index(slot), acc, is_async=True)
                 acc = hopper.warpgroup_mma_wait(0, deps=[acc])
-                hopper.mbarrier.arrive(v_bars.index(STAGES + last))
+                hopper.mbarrier.arrive(v_bars.index(STAGES + slot))
                 sums = gl.sum(total, axis=1)
                 inverse = gl.where(sums > 0.0, 1.0 / sums, 0.0)
                 inverse = gl.convert_layout(inverse, gl.SliceLayout(1, O_LAYOUT))

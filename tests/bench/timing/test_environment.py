@@ -24,7 +24,7 @@ def test_what_is_missing_is_none_and_never_an_exception(monkeypatch):
 
 
 def test_gpu_answers_are_numbers_where_they_are_numbers(monkeypatch):
-    answer = "NVIDIA H200, GPU-1, 143771, 580.159, 1980, 1980, 3201, 38, [N/A], 700.00, P0\n"
+    answer = "NVIDIA H200, 143771, 580.159, 1980, 1980, 3201, 38, [N/A], 700.00, P0\n"
     monkeypatch.setattr(environment, "_run", lambda command: answer if command[0] == "nvidia-smi" else None)
     gpu = describe_environment("cuda")["gpu"]
     assert (gpu["name"], gpu["clock_sm_mhz"], gpu["power_w"], gpu["performance_state"]) == (
