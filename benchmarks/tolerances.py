@@ -226,7 +226,8 @@ def main() -> None:
         worst = [max(getattr(n, name) for n in numbers)
                  for name in ("max_error_ratio", "rel_l2_error", "baseline_rel_l2_error")]
         verdicts = ", ".join(sorted({str(finding.verdict) for finding in found}))
-        flag = "" if {f.verdict.ok for f in found} <= {variant.honest or False, variant.honest is not False} else "  <- ?"
+        expected = {True, False} if variant.honest is None else {variant.honest}
+        flag = "" if {finding.verdict.ok for finding in found} <= expected else "  <- unexpected"
         print(f"{variant.op:18} {variant.name:38} {str(variant.dtype)[6:]:8} {worst[0]:9.3g} {worst[1]:9.2e} "
               f"{worst[2]:9.2e}  {verdicts}{flag}")
         for finding in found[:1]:

@@ -54,10 +54,10 @@ def plan_draws(scenario: Scenario, seed: int, device: str) -> list[Draw]:
 
 
 def _odd_below(tokens: int, rng: random.Random) -> int:
-    """A secret odd count below `tokens`, small where that is large; 3 where there is none of at least 3."""
+    """A secret odd count below `tokens`, small where that is large; 3 or 5 where there is none above 1."""
     low, high = SMALL_TOKENS if tokens > 64 else (max(3, tokens // 2), tokens - 1)
     odd = [count for count in range(low, high + 1) if count % 2]
-    return rng.choice(odd) if odd else 3
+    return rng.choice(odd) if odd else 5 if tokens == 3 else 3
 
 
 def _near(tokens: int, device: str, rng: random.Random) -> int:

@@ -72,7 +72,8 @@ class BaselineService(Service):
         index = message.get("index")
         self._draw = self._fresh_draw() if index is None else self._draws[index]
         keep = bool(message.get("keep"))
-        self._before = _rolled(self.sets) if keep and self.sets else make_inputs(self._scenario, self._draw, self.device)
+        more = keep and self.sets
+        self._before = _rolled(self.sets) if more else make_inputs(self._scenario, self._draw, self.device)
         tensors = {name: value for name, value in self._before.items() if isinstance(value, torch.Tensor)}
         self._slots = self.inputs.write(tensors)
         slots = {slot.name: slot.to_dict() for slot in self._slots}

@@ -64,7 +64,8 @@ class Attempt:
         self.candidate({"do": "build", "scenario": plain, "weights": prepared["weights"],
                         "arenas": prepared["arenas"]})
         for index in range(prepared["draws"]):
-            if self.call_and_judge(self.trusted({"do": "draw", "index": index}), {}):
+            last = index == prepared["draws"] - 1
+            if self.call_and_judge(self.trusted({"do": "draw", "index": index}), {"last": last}):
                 return
 
     def call_and_judge(self, drawn: Message, extra: Mapping[str, Any]) -> bool:

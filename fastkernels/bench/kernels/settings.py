@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,9 @@ def resolve_device(device: str) -> str:
     return "cpu" if device == "cpu" or missing else "cuda"
 
 
+@cache
 def cuda_missing() -> str | None:
-    """Say why CUDA cannot be used, or None where it can."""
+    """Say why CUDA cannot be used, or None where it can; looked up once per process."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return "torch is not installed"

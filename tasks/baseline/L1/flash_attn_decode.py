@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ def flash_attn_decode_kernel(
     Without PARTIAL writes the output; else the split's own softmax output to part [B, Hq, splits, D] and the
     logarithm (base 2) of its sum to lse [B, Hq, splits], which flash_attn_combine_kernel joins.
     """
+    scale_log2e = tl.cast(scale_log2e, tl.float32)  # torch.compile passes float64
     kv_head = tl.program_id(0) % KV_HEADS
     split = (tl.program_id(0) // KV_HEADS) % splits
     seq = tl.program_id(0) // (KV_HEADS * splits)
@@ -93,7 +93,6 @@ def flash_attn_combine_kernel(
     tl.store(out_ptr + row * D + dim, y.to(out_ptr.dtype.element_ty), mask=dim < D)
 
 
-@cache
 def processors(device: torch.device) -> int:
     """Streaming multiprocessors of a CUDA device; elsewhere (Triton's interpreter) 1."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import torch
@@ -24,8 +23,6 @@ HALF = gl.constexpr(64)
 """Rows of a tile that one warpgroup holds."""
 STAGES = gl.constexpr(2)
 """Key blocks, and value blocks, in shared memory."""
-PINGPONG = gl.constexpr(True)
-OVERLAP = gl.constexpr(True)
 
 
 @triton.jit(do_not_specialize=["levels", "scale_log2e"])
@@ -38,6 +35,7 @@ def flash_attn_prefill_kernel(
 
     Programs start with the rows that see the most keys. Key blocks wholly before the diagonal need no mask.
     """
+    scale_log2e = tl.cast(scale_log2e, tl.float32)  # torch.compile passes float64
     head = tl.program_id(0) % HEADS
     seq = tl.program_id(0) // HEADS
     level = levels - 1 - tl.program_id(1)
@@ -187,26 +185,6 @@ def load_tiles(
 
 
 @gluon.jit
-def take_turn(WARPGROUP: gl.constexpr):
-    """Wait until the other warpgroup has issued its products; named barriers 8 and 9, which Triton leaves free."""
-    if PINGPONG:
-        if WARPGROUP == 0:
-            gl.inline_asm_elementwise("bar.sync 8, 256; mov.b32 $0, 0;", "=r", [], gl.int32, is_pure=False, pack=1)
-        else:
-            gl.inline_asm_elementwise("bar.sync 9, 256; mov.b32 $0, 0;", "=r", [], gl.int32, is_pure=False, pack=1)
-
-
-@gluon.jit
-def pass_turn(WARPGROUP: gl.constexpr):
-    """Let the other warpgroup issue its products."""
-    if PINGPONG:
-        if WARPGROUP == 0:
-            gl.inline_asm_elementwise("bar.arrive 9, 256; mov.b32 $0, 0;", "=r", [], gl.int32, is_pure=False, pack=1)
-        else:
-            gl.inline_asm_elementwise("bar.arrive 8, 256; mov.b32 $0, 0;", "=r", [], gl.int32, is_pure=False, pack=1)
-
-
-@gluon.jit
 def sums_in_thread(weight):
     """[HALF, TILE] -> [HALF, 4]: each thread sums what it holds of a row; the four meet once a tile."""
     return gl.sum(gl.sum(gl.reshape(weight, [HALF, TILE // 8, 4, 2]), axis=3), axis=1)
@@ -221,7 +199,7 @@ def hide(scores, keys, last):
 @gluon.jit
 def attend_block(
     q, k_smem, v_smem, k_bars, v_bars, block, weight, acc, top, total, scale_log2e, keys, last,
-    S_LAYOUT: gl.constexpr, O_LAYOUT: gl.constexpr, WARPGROUP: gl.constexpr, MASKED: gl.constexpr,
+    S_LAYOUT: gl.constexpr, O_LAYOUT: gl.constexpr, MASKED: gl.constexpr,
 ):
     """Scores of this block, while the tensor cores also add the previous block's weighted values to acc."""
     slot = block % STAGES
@@ -230,12 +208,10 @@ def attend_block(
     # Kept in float32 until here: carried through the loop as 16-bit values it costs a permutation for each.
     p = gl.convert_layout(weight.to(q.dtype), gl.DotOperandLayout(0, O_LAYOUT, 2))
     hopper.mbarrier.wait(k_bars.index(slot), (block // STAGES) & 1)
-    take_turn(WARPGROUP)
     zeros = gl.zeros([HALF, TILE], gl.float32, S_LAYOUT)
     s = hopper.warpgroup_mma(q, k_smem.index(slot).permute((1, 0)), zeros, use_acc=False, is_async=True)
     hopper.mbarrier.wait(v_bars.index(before), before_phase)
     acc = hopper.warpgroup_mma(p, v_smem.index(before), acc, is_async=True)
-    pass_turn(WARPGROUP)
     s, acc = hopper.warpgroup_mma_wait(1, deps=[s, acc])
     hopper.mbarrier.arrive(k_bars.index(STAGES + slot))
     if MASKED:
@@ -245,9 +221,8 @@ def attend_block(
     fade = gl.exp2(top * scale_log2e - base)
     weight = gl.exp2(s * scale_log2e - base[:, None])
     total = total * gl.convert_layout(fade, gl.SliceLayout(1, total.type.layout))[:, None] + sums_in_thread(weight)
-    if OVERLAP:
-        # Complete since the product began; its loop keeps the assembler from hoisting the next wait over the softmax.
-        hopper.mbarrier.wait(v_bars.index(before), before_phase)
+    # Complete since the product began; its loop keeps the assembler from hoisting the next wait over the softmax.
+    hopper.mbarrier.wait(v_bars.index(before), before_phase)
     acc = hopper.warpgroup_mma_wait(0, deps=[acc])
     hopper.mbarrier.arrive(v_bars.index(STAGES + before))
     return weight, acc * gl.convert_layout(fade, gl.SliceLayout(1, O_LAYOUT))[:, None], new_top, total
@@ -267,8 +242,6 @@ def attend_tiles(
     keys = gl.arange(0, TILE, layout=gl.SliceLayout(0, S_LAYOUT))
     tile = 0
     block = 0
-    if WARPGROUP == 1:
-        pass_turn(WARPGROUP)
     for step in range((total_tiles + gl.num_programs(0) - 1) // gl.num_programs(0)):
         exists, head, q_begin, q_len, _, k_len, row, blocks = locate_tile(
             step, total_tiles, cu_q_ptr, cu_k_ptr, batch, level_bits, HEADS, BLOCK_B
@@ -299,13 +272,13 @@ def attend_tiles(
                 for back in range(1, blocks - whole):
                     weight, acc, top, total = attend_block(
                         q, k_smem, v_smem, k_bars, v_bars, block, weight, acc, top, total, scale_log2e, keys,
-                        sees - (blocks - 1 - back) * TILE, S_LAYOUT, O_LAYOUT, WARPGROUP, True,
+                        sees - (blocks - 1 - back) * TILE, S_LAYOUT, O_LAYOUT, True,
                     )  # fmt: skip
                     block += 1
                 for _ in range(whole):
                     weight, acc, top, total = attend_block(
                         q, k_smem, v_smem, k_bars, v_bars, block, weight, acc, top, total, scale_log2e, keys,
-                        sees, S_LAYOUT, O_LAYOUT, WARPGROUP, False,
+                        sees, S_LAYOUT, O_LAYOUT, False,
                     )  # fmt: skip
                     block += 1
                 hopper.mbarrier.arrive(q_bars.index(1))
@@ -323,8 +296,6 @@ def attend_tiles(
             dim = gl.arange(0, D, layout=gl.SliceLayout(0, STORE))
             to = out_ptr + (q_begin + out_at).to(gl.int64)[:, None] * out_row + (head * D + dim)[None, :]
             gl.store(to, y, mask=(out_at < q_len)[:, None])
-    if WARPGROUP == 0:
-        take_turn(WARPGROUP)
 
 
 @gluon.jit(do_not_specialize=["batch", "level_bits", "scale_log2e"])
@@ -334,8 +305,9 @@ def flash_attn_hopper_kernel(
 ):
     """A program an SM, one warp that copies and two warpgroups that compute (FlashAttention-3, Shah et al., 2024).
 
-    Each warpgroup overlaps the softmax of a block with the product of the last one's weights and values, and the two
-    take turns at the tensor cores. bars: full ones first, then empty ones.
+    Each warpgroup overlaps the softmax of a block with the product of the last one's weights and values. bars: full
+    ones first, then empty ones. Values past a sequence's end, in its last block of TILE, meet weights of zero: they
+    may be anything finite.
     """
     layout: gl.constexpr = hopper.mbarrier.MBarrierLayout()
     q_smem = gl.allocate_shared_memory(q_desc.dtype, [2, HALF, D], q_desc.layout)
@@ -365,7 +337,6 @@ def flash_attn_hopper_kernel(
     )  # fmt: skip
 
 
-@cache
 def hopper_processors(device: torch.device) -> int:
     """Streaming multiprocessors of a Hopper GPU whose Triton has Gluon; else 0."""
     if device.type != "cuda" or TensorDescriptor is None or torch.cuda.get_device_capability(device) != (9, 0):
@@ -392,6 +363,64 @@ def tensor_map(x: torch.Tensor, rows: int) -> Any:
 def block_size(query: torch.Tensor) -> int:
     """Rows and keys of the portable kernel's blocks: two stages of them fit in 99 KiB of shared memory."""
     return 64 if query.element_size() * query.shape[-1] <= 256 else 32
+
+
+def launch_hopper(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, out: torch.Tensor, cu_seqlens_q: torch.Tensor,
+    cu_seqlens_k: torch.Tensor, max_seqlen_q: int, scale: float,
+) -> None:  # fmt: skip
+    """As many programs as tiles can exist, at most one for each multiprocessor."""
+    sequences, (tokens, heads, dim) = cu_seqlens_q.shape[0] - 1, query.shape
+    tiles = (tokens // TILE.value + sequences) * heads
+    flash_attn_hopper_kernel[(min(hopper_processors(query.device), tiles),)](
+        tensor_map(query, HALF.value), tensor_map(key, TILE.value), tensor_map(value, TILE.value), out, out.stride(0),
+        cu_seqlens_q, cu_seqlens_k, sequences, triton.cdiv(max_seqlen_q, TILE.value).bit_length(), scale * LOG2_E,
+        HEADS=heads, GROUP=heads // key.shape[1], D=dim,
+        BLOCK_B=1 if sequences == 1 else max(32, triton.next_power_of_2(sequences)), num_warps=4,
+    )  # fmt: skip
+
+
+def launch_blocks(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, out: torch.Tensor, cu_seqlens_q: torch.Tensor,
+    cu_seqlens_k: torch.Tensor, max_seqlen_q: int, scale: float,
+) -> None:  # fmt: skip
+    """A program for each tile that a sequence of max_seqlen_q rows would have."""
+    sequences, (_, heads, dim), block = cu_seqlens_q.shape[0] - 1, query.shape, block_size(query)
+    levels = triton.cdiv(max_seqlen_q, block)
+    if not sequences or not levels:
+        return
+    flash_attn_prefill_kernel[(sequences * heads, levels)](
+        query, key, value, out, cu_seqlens_q, cu_seqlens_k, *query.stride()[:2], *key.stride()[:2],
+        *value.stride()[:2], levels, scale * LOG2_E, HEADS=heads, GROUP=heads // key.shape[1], D=dim,
+        BLOCK_D=max(16, triton.next_power_of_2(dim)), BLOCK_M=block, BLOCK_N=block, num_warps=4, num_stages=2,
+    )  # fmt: skip
+
+
+def attend_packed(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu_seqlens_q: torch.Tensor,
+    cu_seqlens_k: torch.Tensor, max_seqlen_q: int, scale: float,
+) -> torch.Tensor:  # fmt: skip
+    """On Hopper the warp-specialised kernel, else, and for what that does not take, the portable one."""
+    query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
+    out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    fits = query.shape[2] in HOPPER_HEAD_SIZES and cu_seqlens_q.shape[0] <= HOPPER_SEQUENCES
+    on_hopper = fits and hopper_processors(query.device) and copies_by_tensor_map(query, key, value)
+    launch = launch_hopper if on_hopper else launch_blocks
+    launch(query, key, value, out, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, scale)
+    return out
+
+
+attend_packed_op = torch.library.custom_op(
+    f"fastkernels::{__name__.replace('.', '_')}", attend_packed, mutates_args=()
+)
+"""For torch.compile, which cannot trace tensor maps; named after the module, since the overlay imports it twice."""
+
+
+@attend_packed_op.register_fake
+def like_query(query: torch.Tensor, *rest: Any) -> torch.Tensor:
+    """Shape and dtype of the result."""
+    del rest
+    return query.new_empty(query.shape)
 
 
 class FlashAttnPrefill(Op):
@@ -449,46 +478,10 @@ class FlashAttnPrefill(Op):
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu_seqlens_q: torch.Tensor,
         cu_seqlens_k: torch.Tensor, max_seqlen_q: int, max_seqlen_k: int,
     ) -> torch.Tensor:  # fmt: skip
-        """On Hopper the warp-specialised kernel, else, and for what that does not take, the portable one."""
+        """On Hopper a warp-specialised Gluon kernel, else, and for what that does not take, a portable Triton one."""
         del max_seqlen_k
-        query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
-        out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-        fits = self.head_size in HOPPER_HEAD_SIZES and cu_seqlens_q.shape[0] <= HOPPER_SEQUENCES
-        if fits and hopper_processors(query.device) and copies_by_tensor_map(query, key, value):
-            self.launch_hopper(query, key, value, out, cu_seqlens_q, cu_seqlens_k, max_seqlen_q)
-        else:
-            self.launch_blocks(query, key, value, out, cu_seqlens_q, cu_seqlens_k, max_seqlen_q)
-        return out
-
-    def launch_hopper(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, out: torch.Tensor,
-        cu_seqlens_q: torch.Tensor, cu_seqlens_k: torch.Tensor, max_seqlen_q: int,
-    ) -> None:  # fmt: skip
-        """As many programs as tiles can exist, at most one for each multiprocessor."""
-        sequences = cu_seqlens_q.shape[0] - 1
-        tiles = (query.shape[0] // TILE.value + sequences) * self.num_heads
-        flash_attn_hopper_kernel[(min(hopper_processors(query.device), tiles),)](
-            tensor_map(query, HALF.value), tensor_map(key, TILE.value), tensor_map(value, TILE.value), out,
-            out.stride(0), cu_seqlens_q, cu_seqlens_k, sequences, triton.cdiv(max_seqlen_q, TILE.value).bit_length(),
-            self.scale * LOG2_E, HEADS=self.num_heads, GROUP=self.num_heads // self.num_kv_heads, D=self.head_size,
-            BLOCK_B=1 if sequences == 1 else max(32, triton.next_power_of_2(sequences)), num_warps=4,
-        )  # fmt: skip
-
-    def launch_blocks(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, out: torch.Tensor,
-        cu_seqlens_q: torch.Tensor, cu_seqlens_k: torch.Tensor, max_seqlen_q: int,
-    ) -> None:  # fmt: skip
-        """A program for each tile that a sequence of max_seqlen_q rows would have."""
-        sequences, heads, block = cu_seqlens_q.shape[0] - 1, self.num_heads, block_size(query)
-        levels = triton.cdiv(max_seqlen_q, block)
-        if not sequences or not levels:
-            return
-        flash_attn_prefill_kernel[(sequences * heads, levels)](
-            query, key, value, out, cu_seqlens_q, cu_seqlens_k, *query.stride()[:2], *key.stride()[:2],
-            *value.stride()[:2], levels, self.scale * LOG2_E, HEADS=heads, GROUP=heads // self.num_kv_heads,
-            D=self.head_size, BLOCK_D=max(16, triton.next_power_of_2(self.head_size)), BLOCK_M=block, BLOCK_N=block,
-            num_warps=4, num_stages=2,
-        )  # fmt: skip
+        attend = attend_packed_op if torch.compiler.is_compiling() else attend_packed
+        return attend(query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, self.scale)
 
     def work(self, inputs: Mapping[str, Any], outputs: tuple[torch.Tensor, ...]) -> Work:
         """Queries, keys, values and outputs once; two products over the pairs that the causal mask leaves."""

@@ -142,13 +142,13 @@ def test_work_counts_what_is_used():
     assert work.bytes == 20 * 2 * 2 * 16 * 2 + 3 * 4 + 3 * 4 + 2 * (3 * 4 * 16 * 2)
 
 
-@pytest.mark.parametrize("partial", [False, True])
-def test_kernels_compile_for_hopper_with_16_byte_copies(compile_for_hopper, partial):
+@pytest.mark.parametrize(("partial", "scale"), [(False, "fp32"), (True, "fp64")])
+def test_kernels_compile_for_hopper_with_16_byte_copies(compile_for_hopper, partial, scale):
     names = flash_attn_decode_kernel.arg_names
     types = dict.fromkeys(names, "i32") | dict.fromkeys(("q_ptr", "k_ptr", "v_ptr", "out_ptr"), "*bf16")
     types |= dict.fromkeys(("table_ptr", "used_ptr"), "*i32") | dict.fromkeys(("part_ptr", "lse_ptr"), "*fp32")
     constants = {"KV_HEADS": 8, "GROUP": 4, "D": 128, "PAGE": 16, "PARTIAL": partial, "BLOCK_H": 16, "BLOCK_D": 128}
-    ptx = compile_for_hopper(flash_attn_decode_kernel, types | {"scale_log2e": "fp32"}, constants | {"BLOCK_N": 64}).ptx
+    ptx = compile_for_hopper(flash_attn_decode_kernel, types | {"scale_log2e": scale}, constants | {"BLOCK_N": 64}).ptx
     assert "cp.async.cg.shared.global" in ptx
     assert "mma.sync" in ptx
     types = {"part_ptr": "*fp32", "lse_ptr": "*fp32", "out_ptr": "*bf16", "splits": "i32"}
@@ -195,3 +195,11 @@ def test_cuda_graph_replays_with_other_lengths():
     out.fill_(float("nan"))
     graph.replay()
     check(out, expected(op, inputs))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("sequences", [2, 70])
+def test_cuda_under_torch_compile(sequences):
+    op = made(32, 8, 128)
+    inputs = given(op, [200] * sequences, 16, torch.bfloat16, "cuda")
+    assert torch.equal(torch.compile(op, fullgraph=True)(**inputs), op(**inputs))

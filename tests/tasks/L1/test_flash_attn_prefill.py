@@ -170,6 +170,67 @@ def test_hopper_kernel_compiles(tmp_path, monkeypatch):
     assert compiled.metadata.shared <= 227 * 1024
 
 
+class Recorder:
+    """Takes a kernel's place and keeps its last launch."""
+
+    def __init__(self, kernel):
+        self.names = kernel.arg_names
+
+    def __getitem__(self, grid):
+        self.grid = grid
+        return self.launch
+
+    def launch(self, *args, num_warps, **kwargs):
+        assert sorted([*self.names[: len(args)], *kwargs]) == sorted(self.names)
+        self.given = dict(zip(self.names, args, strict=False)) | kwargs
+
+
+@pytest.mark.parametrize(
+    ("q_lens", "slack", "programs", "level_bits", "block_b"),
+    [([300], 0, 24, 2, 1), ([128] * 8, 0, 64 + 64, 1, 32), ([1] * 33, 1023, 132, 4, 64)],
+)
+def test_hopper_launch(monkeypatch, q_lens, slack, programs, level_bits, block_b):
+    op = made(8, 2, 128)
+    inputs = given(op, q_lens, None, torch.bfloat16, slack=slack)
+    recorder = Recorder(flash_attn_prefill.flash_attn_hopper_kernel)
+    monkeypatch.setattr(flash_attn_prefill, "flash_attn_hopper_kernel", recorder)
+    monkeypatch.setattr(flash_attn_prefill, "hopper_processors", lambda device: 132)
+    out = op.forward_cuda(**inputs)
+    seen = recorder.given
+    assert recorder.grid == (programs,)
+    assert (seen["level_bits"], seen["BLOCK_B"], seen["batch"]) == (level_bits, block_b, len(q_lens))
+    assert (seen["HEADS"], seen["GROUP"], seen["D"], seen["out_row"]) == (8, 4, 128, 8 * 128)
+    assert seen["out_ptr"] is out
+    maps = [seen[name] for name in ("q_desc", "k_desc", "v_desc")]
+    assert [m.block_shape for m in maps] == [[64, 128], [128, 128], [128, 128]]
+    assert [m.shape for m in maps] == [[sum(q_lens), 8 * 128], [sum(q_lens), 2 * 128], [sum(q_lens), 2 * 128]]
+
+
+@pytest.mark.parametrize("name", ["query", "key", "value"])
+def test_hopper_launch_leaves_what_the_copy_engine_cannot_read(monkeypatch, name):
+    op = made(4, 2, 64)
+    inputs = given(op, [9], None, torch.bfloat16)
+    assert flash_attn_prefill.copies_by_tensor_map(inputs["query"], inputs["key"], inputs["value"])
+    x = inputs[name]
+    apart = x.transpose(0, 1).contiguous().transpose(0, 1)
+    off = torch.cat((x.new_zeros(1), x.flatten()))[1:].view_as(x)
+    for wrong in (apart, off, x.float(), x[:0]):
+        assert not flash_attn_prefill.copies_by_tensor_map(inputs["query"], wrong)
+
+
+def test_operator_for_torch_compile(monkeypatch):
+    op = made(4, 2, 16)
+    inputs = given(op, [12, 5])
+    want = op(**inputs)
+
+    def native(query, key, value, out, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, scale):
+        out.copy_(op.forward_native(query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_q))
+
+    monkeypatch.setattr(flash_attn_prefill, "launch_blocks", native)
+    compiled = torch.compile(op.forward_cuda, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(**inputs), want)
+
+
 def on_gpu(op, inputs):
     want = expected(op, inputs)
     kept = {name: value.clone() for name, value in inputs.items() if isinstance(value, torch.Tensor)}
@@ -238,3 +299,10 @@ def test_cuda_graph_replays_with_other_lengths_and_repeats_bit_for_bit():
     out.fill_(float("nan"))
     graph.replay()
     check(out, expected(op, inputs))
+
+
+@pytest.mark.gpu
+def test_cuda_under_torch_compile():
+    op = made(32, 8, 128)
+    inputs = given(op, [300, 129], None, torch.bfloat16, "cuda")
+    assert torch.equal(torch.compile(op, fullgraph=True)(**inputs), op(**inputs))
