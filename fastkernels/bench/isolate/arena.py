@@ -95,6 +95,11 @@ class Arena:
         """Find the memory that the trusted side tells of."""
         self._memory.follow(reference)
 
+    @property
+    def address(self) -> int:
+        """Where the memory lies in this process."""
+        return self._memory.view.data_ptr()
+
     def release(self) -> None:
         """Give the memory back; contents are lost."""
         self._memory.release()

@@ -20,7 +20,6 @@ from fastkernels.manifest import Scenario
 from fastkernels.registry import Overlay
 from fastkernels.results import Verdict
 
-
 COMPARED_BYTES = 64 * 1024 * 1024
 """Weights up to this size are compared after every call, larger ones after the first and the last only."""
 
@@ -78,7 +77,10 @@ class CandidateService(Service):
 
     def on_call(self, message: Message) -> Message:
         """Call forward on the inputs in the arena, or on those of a timing set that the arena's are copied into."""
+        address = self.inputs.address
         self.follow(message)
+        if self.inputs.address != address:
+            self._previous = []  # their addresses may have gone with the old memory
         inputs = self.read_inputs(message)
         timed = message.get("set")
         if timed is not None:

@@ -12,8 +12,6 @@ from fastkernels.runtime.op import Op, Work, tensor_bytes
 LOG2_E = 1.0 / math.log(2.0)
 SCORES = 2**25
 """Scores that the native path holds at once."""
-
-
 HOPPER_HEAD_SIZES = (64, 128)
 HOPPER_SEQUENCES = 4096
 """The Hopper kernel looks through the lengths of this many sequences at most."""
