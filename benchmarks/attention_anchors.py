@@ -16,9 +16,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from device_time import conditions, device_time  # beside this script, so on sys.path
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
 from fastkernels.tasks.baseline.L1.flash_attn_decode import FlashAttnDecode
 from fastkernels.tasks.baseline.L1.flash_attn_prefill import FlashAttnPrefill
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 ANCHORS = json.loads(Path(__file__).with_name("vllm_attention_anchors.json").read_text())
 HEADS, KV_HEADS, DIM, PAGE = (ANCHORS[key] for key in ("heads", "kv_heads", "head_size", "page_size"))

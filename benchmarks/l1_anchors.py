@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from device_time import conditions, device_times  # beside this script, so on sys.path
+
 from fastkernels.tasks.baseline.L1.embedding import Embedding
 from fastkernels.tasks.baseline.L1.gelu_and_mul import GeluAndMul
 from fastkernels.tasks.baseline.L1.linear import Linear

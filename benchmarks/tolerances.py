@@ -12,16 +12,16 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from fastkernels.tasks.baseline.L1.flash_attn_prefill import FlashAttnPrefill
-from fastkernels.tasks.baseline.L1.linear import Linear
-from fastkernels.tasks.baseline.L1.rms_norm import RMSNorm
-from fastkernels.tasks.baseline.L1.silu_and_mul import SiluAndMul
 from torch import nn
 from torch.nn import functional as F
 
 from fastkernels.bench.grade import CallOutcome, Finding, Judge, make_inputs, merge, plan_draws, randomise_weights
 from fastkernels.bench.grade.effects import copies
 from fastkernels.manifest.scenario import InputSpec, Scenario
+from fastkernels.tasks.baseline.L1.flash_attn_prefill import FlashAttnPrefill
+from fastkernels.tasks.baseline.L1.linear import Linear
+from fastkernels.tasks.baseline.L1.rms_norm import RMSNorm
+from fastkernels.tasks.baseline.L1.silu_and_mul import SiluAndMul
 
 Kernel = Callable[..., Any]
 TOKENS = 13

@@ -74,7 +74,7 @@ class Verdict(StrEnum):
     TOO_SLOW = "too_slow"
     """Correct, but under the speedup that the run demands."""
     TASK_INVALID = "task_invalid"
-    """The task itself cannot be graded: the baseline fails its own oracle or the output cannot tell right from wrong."""
+    """The task cannot be graded: the baseline fails its own oracle, or the output cannot tell right from wrong."""
 
     @property
     def ok(self) -> bool:

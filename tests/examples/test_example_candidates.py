@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from fastkernels.tasks.baseline.L1.rms_norm import RMSNorm
 from fastkernels.tasks.baseline.L1.silu_and_mul import SiluAndMul
 

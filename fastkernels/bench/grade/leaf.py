@@ -152,7 +152,8 @@ def _float_rules(result: LeafFinding, leaf: Leaf, rows: list[list[list[float]]],
 def _nonfinite_rule(
     result: LeafFinding, leaf: Leaf, baseline: Numbers, got: Numbers, where: str
 ) -> tuple[Numbers, Numbers]:
-    """Judge NaN and infinities; the numbers of what is finite, or those given where it is not right."""
+    """Judge NaN and infinities; the numbers of what is finite, or the candidate's as given where it disagrees."""
+    disagrees = False
     settled, baseline_mask, got_mask = settle(leaf.expected, leaf.baseline, leaf.got, leaf.limits)
     for mask, x, own in ((baseline_mask, leaf.baseline, True), (got_mask, leaf.got, False)):
         wrong = int(mask.sum())
@@ -162,11 +163,10 @@ def _nonfinite_rule(
             text = (f"{leaf.name} (element {_index(unravel(at, x.shape))}): expected {expected:.6g}, got {found:.6g} "
                     f"({wrong} of {mask.numel()} elements{where})")
             _report(result, leaf, NONFINITE, Verdict.WRONG_NONFINITE, text, own)
-            if not own:
-                return baseline, got
+            disagrees = disagrees or not own
     sides = [side.tolist() for side in gather(settled[0], settled[1], settled[2], leaf.limits)]
     fresh_baseline, fresh_got = (read(side, leaf.got.shape) for side in sides)
-    return fresh_baseline, fresh_got
+    return fresh_baseline, got if disagrees else fresh_got
 
 
 def _report(result: LeafFinding, leaf: Leaf, rank: int, verdict: Verdict, text: str, of_baseline: bool) -> None:

@@ -95,7 +95,7 @@ class TopKSoftmax(Op):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids that tie with the one due at their place are replaced by it; illegal and repeated ids stay.
 
-        Ids tie where float32 cannot tell their probabilities apart: equal logits, or both probabilities zero in float32.
+        Ids tie where float32 cannot tell their probabilities apart: equal logits, or both probabilities zero there.
         So a kernel that settles ties otherwise, or picks from the softmax instead of the logits, is right as well.
         """
         weights, ids = outputs

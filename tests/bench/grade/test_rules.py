@@ -149,7 +149,7 @@ def test_float16_overflows_to_infinity_where_the_oracle_is_finite(judged, scenar
     assert judged(Blow(), scenario).verdict is Verdict.PASSED
     found = judged(Blow(), scenario, lambda out, _: out.clamp_(-60000, 60000))
     assert found.verdict is Verdict.WRONG_NONFINITE
-    assert "expected 6" in found.message or "expected -6" in found.message or "expected " in found.message
+    assert "got 60000 " in found.message or "got -60000 " in found.message
 
 
 def test_minus_zero_is_zero(judged, scenario_of):
@@ -171,7 +171,7 @@ def test_one_small_row_cannot_hide_behind_large_ones(judged, scenario_of):
             return x * torch.tensor([100, 1e-4, 100, 100, 100], dtype=x.dtype)[:, None]
 
     assert judged(Rows(), scenario_of(X)).verdict is Verdict.PASSED
-    found = judged(Rows(), scenario_of(X), lambda out, _: out[1].zero_() and None)
+    found = judged(Rows(), scenario_of(X), put(None, 1, 0.0))
     assert found.verdict is Verdict.WRONG_SCALE
     assert found.message.startswith("output (row 1): relative L2 error 1, 125 times what is allowed")
 

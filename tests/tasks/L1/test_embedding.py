@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from fastkernels.tasks.baseline.L1.embedding import Embedding, embedding_kernel
 
 

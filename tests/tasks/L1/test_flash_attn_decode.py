@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from fastkernels.tasks.baseline.L1.flash_attn_decode import (
     MAX_SPLITS,
     FlashAttnDecode,

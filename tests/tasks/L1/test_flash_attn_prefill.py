@@ -5,6 +5,7 @@ from itertools import accumulate
 import pytest
 import torch
 import torch.nn.functional as F
+
 from fastkernels.tasks.baseline.L1 import flash_attn_prefill
 from fastkernels.tasks.baseline.L1.flash_attn_prefill import FlashAttnPrefill, flash_attn_prefill_kernel
 

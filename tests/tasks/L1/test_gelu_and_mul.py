@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from fastkernels.tasks.baseline.L1.gelu_and_mul import GeluAndMul, gelu_and_mul_kernel
 
 TOLERANCE = {torch.bfloat16: (1e-2, 1.6e-2), torch.float16: (2e-3, 2e-3), torch.float32: (1e-5, 1e-5)}

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from fastkernels.tasks.baseline.L1.rms_norm import RMSNorm, rms_norm_kernel
 from torch.nn import functional as F
+
+from fastkernels.tasks.baseline.L1.rms_norm import RMSNorm, rms_norm_kernel
 
 TOLERANCE = {torch.bfloat16: (1e-2, 1.6e-2), torch.float16: (2e-3, 2e-3), torch.float32: (1e-5, 1e-5)}
 BF16_ROUNDS_DOWN = {torch.bfloat16: (1e-2, 2.4e-2)}  # the interpreter truncates: one more unit in the last place

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from fastkernels.tasks.baseline.L1.rotary_emb import RotaryEmbedding, rotary_emb_kernel
 
 LLAMA3 = {

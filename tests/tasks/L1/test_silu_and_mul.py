@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from fastkernels.tasks.baseline.L1.silu_and_mul import SiluAndMul, silu_and_mul_kernel
 
 TOLERANCE = {torch.bfloat16: (1e-2, 1.6e-2), torch.float16: (2e-3, 2e-3), torch.float32: (1e-5, 1e-5)}

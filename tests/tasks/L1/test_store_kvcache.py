@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from fastkernels.tasks.baseline.L1.store_kvcache import StoreKVCache, store_kvcache_kernel
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from fastkernels.tasks.baseline.L1.topk_softmax import TopKSoftmax, topk_softmax_kernel
 
 
