@@ -20,10 +20,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def make_scenario(*inputs: InputSpec, tokens: int = 5, phase: str = "decode", level: int = 1, op: str = "op") -> Scenario:
+def make_scenario(*inputs: InputSpec, tokens: int = 5, phase: str = "decode", level: int = 1) -> Scenario:
     return Scenario(
-        op=op, module=op, class_name="Op", level=level, category="test", model="m", model_id="a/m", tp=1, tokens=tokens,
-        phase=phase, variant="", init={}, inputs=inputs,
+        op="op", module="op", class_name="Op", level=level, category="test", model="m", model_id="a/m", tp=1,
+        tokens=tokens, phase=phase, variant="", init={}, inputs=inputs,
     )
 
 
@@ -37,8 +37,8 @@ Change = Callable[[Any, dict[str, Any]], Any]
 
 @pytest.fixture
 def judged() -> Callable[..., Finding]:
-    """judged(module, scenario, change): the module's own outcome, altered by change(outputs, inputs_after) in place
-    or by what it returns."""
+    """judged(module, scenario, change): the module's own outcome, altered by change(outputs, inputs_after) in place, or
+    by what that returns where the module returns anything."""
 
     def run(module: nn.Module, scenario: Scenario, change: Change | None = None, hard: str = "normal",
             **outcome: Any) -> Finding:
@@ -48,7 +48,7 @@ def judged() -> Callable[..., Finding]:
         with torch.inference_mode():
             outputs = module(**after)
             changed = None if change is None else change(outputs, after)
-        outputs = outputs if changed is None else changed
+        outputs = outputs if changed is None or outputs is None else changed
         return Judge(module, scenario).judge(inputs, CallOutcome(outputs, after, **outcome), draw)
 
     return run

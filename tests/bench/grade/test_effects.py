@@ -1,6 +1,8 @@
 import torch
 from torch import nn
 
+from fastkernels.bench.grade import CallOutcome, Draw, Judge, make_inputs
+from fastkernels.bench.grade.effects import copies
 from fastkernels.manifest.scenario import InputSpec
 from fastkernels.results import Verdict
 from fastkernels.runtime.op import Op
@@ -9,8 +11,10 @@ from fastkernels.tasks.baseline.L1.store_kvcache import StoreKVCache
 
 X = InputSpec("x", "normal", ("tokens", 64), "bfloat16")
 CACHES = (
-    InputSpec("key", "normal", ("tokens", 2, 16), "bfloat16"), InputSpec("value", "normal", ("tokens", 2, 16), "bfloat16"),
-    InputSpec("key_cache", "normal", (4, 16, 2, 16), "bfloat16"), InputSpec("value_cache", "normal", (4, 16, 2, 16), "bfloat16"),
+    InputSpec("key", "normal", ("tokens", 2, 16), "bfloat16"),
+    InputSpec("value", "normal", ("tokens", 2, 16), "bfloat16"),
+    InputSpec("key_cache", "normal", (4, 16, 2, 16), "bfloat16"),
+    InputSpec("value_cache", "normal", (4, 16, 2, 16), "bfloat16"),
     InputSpec("slot_mapping", "slot_mapping", ("tokens",), "int64", {"slots": 64}),
 )  # fmt: skip
 
@@ -54,7 +58,8 @@ def test_changed_weights_and_canaries_are_reported(judged, scenario_of):
     found = judged(norm(), scenario_of(X), weights_changed=["weight"])
     assert (found.verdict, found.message) == (Verdict.MUTATED_WEIGHT, "weight weight was changed, draw normal@t5#1")
     found = judged(norm(), scenario_of(X), canaries=["x"])
-    assert (found.verdict, found.message) == (Verdict.OUT_OF_BOUNDS_WRITE, "memory beside x was written, draw normal@t5#1")
+    assert found.verdict is Verdict.OUT_OF_BOUNDS_WRITE
+    assert found.message == "memory beside x was written, draw normal@t5#1"
 
 
 def test_a_cache_written_alike_passes_padding_too(judged, scenario_of):
@@ -71,8 +76,6 @@ def test_a_missed_write_is_found(judged, scenario_of):
     found = judged(StoreKVCache(), scenario_of(*CACHES), forget)
     assert found.verdict is Verdict.MISSED_WRITE
     assert found.message.startswith("input value_cache (element ")
-    untouched = judged(StoreKVCache(), scenario_of(*CACHES), lambda _, after: after["key_cache"].zero_())
-    assert not untouched.verdict.ok
 
 
 def test_a_stray_write_within_the_tolerance_is_found(judged, scenario_of):
@@ -87,15 +90,12 @@ def test_a_stray_write_within_the_tolerance_is_found(judged, scenario_of):
     assert "written where the baseline writes nothing" in found.message
 
 
-def test_a_candidate_that_writes_nothing_is_found(judged, scenario_of):
-    class Nothing(StoreKVCache):
-        pass
-
-    def undo(_, after):
-        generator = torch.Generator().manual_seed(3)
-        after["key_cache"].copy_(torch.randn(after["key_cache"].shape, generator=generator))
-
-    assert judged(Nothing(), scenario_of(*CACHES), undo).verdict is Verdict.MUTATED_INPUT
+def test_a_candidate_that_writes_nothing_is_found(scenario_of):
+    scenario, draw = scenario_of(*CACHES), Draw("normal@t5#1", 5, 11, "normal")
+    inputs = make_inputs(scenario, draw, torch.device("cpu"))
+    found = Judge(StoreKVCache(), scenario).judge(inputs, CallOutcome(None, copies(inputs)), draw)
+    assert found.verdict is Verdict.MISSED_WRITE
+    assert found.message.startswith("input key_cache (element ")
 
 
 def test_mutated_integers_are_exact(judged, scenario_of):

@@ -168,7 +168,7 @@ def test_nothing_hides_under_the_absolute_tolerance(judged, scenario_of):
 def test_one_small_row_cannot_hide_behind_large_ones(judged, scenario_of):
     class Rows(Op):
         def forward_native(self, x):
-            return x * torch.tensor([100, 1e-4, 100, 100, 100], dtype=x.dtype)[:, None]
+            return x * torch.tensor([100, 2**-13, 100, 100, 100], dtype=x.dtype)[:, None]
 
     assert judged(Rows(), scenario_of(X)).verdict is Verdict.PASSED
     found = judged(Rows(), scenario_of(X), put(None, 1, 0.0))

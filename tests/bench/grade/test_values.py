@@ -21,7 +21,8 @@ def test_the_manifest_knows_the_same_generators():
 
 def test_every_generator_takes_what_the_manifest_allows(scenario_of):
     """With its required arguments alone, and its name is what the manifest calls it."""
-    arguments = {"value": 3, "max": 9, "vocab": 9, "slots": 99, "pages": 99, "total": "tokens", "sequences": 2, "of": "x"}
+    arguments = {"value": 3, "max": 9, "vocab": 9, "slots": 99, "pages": 99, "total": "tokens", "sequences": 2,
+                 "of": "x"}
     shapes = {"cu_seqlens": (3,), "block_table": ("tokens", 4), "literal": ()}
     first = InputSpec("x", "normal", ("tokens", 4), "float32")
     for name, generator in manifest_generators.GENERATORS.items():
@@ -34,7 +35,7 @@ def test_every_generator_takes_what_the_manifest_allows(scenario_of):
 
 
 def test_normal_is_normal_and_depends_on_seed_and_name(scenario_of):
-    a, b = InputSpec("a", "normal", ("tokens", 4096), "bfloat16"), InputSpec("b", "normal", ("tokens", 4096), "bfloat16")
+    a, b = (InputSpec(name, "normal", ("tokens", 4096), "bfloat16") for name in "ab")
     first = make_inputs(scenario_of(a, b), Draw("d", 5, 1, "normal"), CPU)
     again = make_inputs(scenario_of(a, b), Draw("d", 5, 1, "normal"), CPU)
     other = make_inputs(scenario_of(a, b), Draw("d", 5, 2, "normal"), CPU)
@@ -86,7 +87,8 @@ def test_slots_are_different_and_padded_in_ties(scenario_of):
     spec = InputSpec("slots", "slot_mapping", ("tokens",), "int64", {"slots": 100})
     slots = draw_one(scenario_of, spec, tokens=80)
     assert slots.unique().numel() == 80
-    assert (slots.min() >= 0) and (slots.max() < 100)
+    assert slots.min() >= 0
+    assert slots.max() < 100
     padded = draw_one(scenario_of, spec, tokens=80, hard="ties")
     assert 5 < int((padded == -1).sum()) < 45
     assert padded[padded >= 0].unique().numel() == int((padded >= 0).sum())
@@ -142,7 +144,7 @@ def test_same_as_has_memory_of_its_own(scenario_of):
 
 
 def test_literals_follow_the_token_count_of_the_draw(scenario_of):
-    scenario = scenario_of(InputSpec("n", "literal", args={"value": "tokens+1"}), InputSpec("f", "literal", args={"value": 2.5}))
+    scenario = scenario_of(*(InputSpec(n, "literal", args={"value": v}) for n, v in (("n", "tokens+1"), ("f", 2.5))))
     assert make_inputs(scenario, Draw("d", 8, 1, "normal"), CPU) == {"n": 9, "f": 2.5}
 
 
