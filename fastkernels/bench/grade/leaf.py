@@ -135,7 +135,7 @@ def _float_rules(result: LeafFinding, leaf: Leaf, rows: list[list[list[float]]],
     shape = tuple(leaf.got.shape)
     baseline, got = (read(side, shape) for side in rows) if rows else (read([], shape), read([], shape))
     if not finite(baseline) or not finite(got):
-        baseline, got = _nonfinite_rule(result, leaf, baseline, got, where)
+        baseline, got = _nonfinite_rule(result, leaf, got, where)
     result.note(leaf.name, leaf, baseline, got)
     if baseline.ratio > 1:
         _report(result, leaf, VALUES, Verdict.WRONG_VALUES, _element(leaf.name, baseline, where), True)
@@ -149,9 +149,7 @@ def _float_rules(result: LeafFinding, leaf: Leaf, rows: list[list[list[float]]],
         _report(result, leaf, SCALE, Verdict.WRONG_SCALE, _row(leaf.name, got, where), False)
 
 
-def _nonfinite_rule(
-    result: LeafFinding, leaf: Leaf, baseline: Numbers, got: Numbers, where: str
-) -> tuple[Numbers, Numbers]:
+def _nonfinite_rule(result: LeafFinding, leaf: Leaf, got: Numbers, where: str) -> tuple[Numbers, Numbers]:
     """Judge NaN and infinities; the numbers of what is finite, or the candidate's as given where it disagrees."""
     disagrees = False
     settled, baseline_mask, got_mask = settle(leaf.expected, leaf.baseline, leaf.got, leaf.limits)

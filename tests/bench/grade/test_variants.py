@@ -92,7 +92,7 @@ MUTATIONS = {
     "one element NaN": ("rms_norm", after(edit((0, 5), torch.nan)), NONFINITE),
     "one element huge": ("rms_norm", after(edit((0, 5), 1e30)), VALUES),
     "two per cent too large": ("rms_norm", after(lambda out: out * 1.02), VALUES),
-    "half a percent too large": ("rms_norm", after(lambda out: (out.float() * 1.007).to(out.dtype)), SCALE),
+    "0.7 per cent too large": ("rms_norm", after(lambda out: (out.float() * 1.007).to(out.dtype)), SCALE),
     "GELU for SiLU": ("silu_and_mul", gelu_for_silu, VALUES),
     "sigmoid through tanh": ("silu_and_mul", fast_sigmoid, Verdict.PASSED),
     "small outputs zero": ("silu_and_mul", after(lambda out: torch.where(out.abs() < 0.009, 0, out)), SCALE),
