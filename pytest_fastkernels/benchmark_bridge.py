@@ -1,7 +1,7 @@
 """pytest-benchmark: puts the samples of graded scenarios into its table, files and comparisons.
 
 The only file that touches names pytest-benchmark does not promise: `Metadata`, and of its session `benchmarks`,
-`groups` and `options`. Tested with 5.1.0 and 5.3.1.
+`groups` and `options`. Tested with 5.1.0, 5.2.3 and 5.3.1.
 """
 
 from types import SimpleNamespace

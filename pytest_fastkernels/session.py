@@ -47,7 +47,7 @@ class FkSession:
     def configure(self) -> None:
         """Check the selection before anything starts; does next to nothing in a run without --fk options."""
         if self.active:
-            self.benchmark = BenchmarkBridge(self.config, self.is_controller, self.run.benchmark_only)
+            self.benchmark = BenchmarkBridge(self.config, self.is_controller or self.is_worker, self.run.benchmark_only)
         if not self.is_worker:
             self.config.pluginmanager.register(ReportHooks(self), "fastkernels-report")
         if self.is_controller:
@@ -183,7 +183,7 @@ class FkSession:
                             self_test=self.plan.self_test, reproduce=command(self, scenario.id, self.run.seed))]
         self.record.results += results
         if results and self.benchmark is None:  # a test of the user's own, in a run without --fk options
-            self.benchmark = BenchmarkBridge(self.config, self.is_controller, self.run.benchmark_only)
+            self.benchmark = BenchmarkBridge(self.config, self.is_controller or self.is_worker, self.run.benchmark_only)
         for result in results:
             if self.benchmark:
                 self.benchmark.add(report.nodeid, result)

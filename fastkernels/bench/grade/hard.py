@@ -72,7 +72,7 @@ def ties(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 TRANSFORMS: dict[str, Transform] = {
     "large": outliers(100.0, 1000.0),
-    "moderate": outliers(3.0, 4.0),
+    "moderate": outliers(2.0, 2.5),
     "tiny": tiny,
     "zeros": zeros,
     "ties": ties,

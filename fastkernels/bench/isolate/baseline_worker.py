@@ -65,6 +65,7 @@ class BaselineService(Service):
         slots = self.weights.write(state_of(module))
         self.outputs.reserve(1)
         return {"draws": len(self._draws), "provider": self._provider(), "weights": [slot.to_dict() for slot in slots],
+                "weight_bytes": sum(slot.extent_bytes for slot in slots),
                 "arenas": {"weights": self.weights.reference()}}
 
     def on_draw(self, message: Message) -> Message:

@@ -50,6 +50,8 @@ class Attempt:
     settings: GraderSettings
     scenario: Scenario
     found: Found = field(default_factory=Found)
+    weight_bytes: int = 0
+    """Bytes of the weights that both workers hold."""
 
     def check(self) -> None:
         """Import, build and judge the planned draws in order; stops at the first that fails."""
@@ -61,6 +63,7 @@ class Attempt:
         self.found.provider = str(prepared.get("provider", ""))
         if self.take(prepared):
             return
+        self.weight_bytes = prepared["weight_bytes"]
         self.candidate({"do": "build", "scenario": plain, "weights": prepared["weights"],
                         "arenas": prepared["arenas"]})
         for index in range(prepared["draws"]):
@@ -103,7 +106,7 @@ class Attempt:
     def _collect(self, answer: Message, input_bytes: int) -> Message:
         """Have the outputs copied once the arena has room for them; outputs of absurd size stay where they are."""
         needed = _int(answer.get("bytes"))
-        if needed > max(MAX_OUTPUT_FACTOR * input_bytes, MAX_OUTPUT_BYTES):
+        if needed > max(MAX_OUTPUT_FACTOR * (input_bytes + self.weight_bytes), MAX_OUTPUT_BYTES):
             return answer
         reserved = self.trusted({"do": "reserve", "bytes": needed})
         return {**answer, **self.candidate({"do": "collect", "arenas": reserved["arenas"]})}
