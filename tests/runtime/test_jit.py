@@ -22,7 +22,8 @@ def load(name, path):
 
 @pytest.fixture
 def no_triton(monkeypatch):
-    monkeypatch.setitem(sys.modules, "triton", None)  # `import triton` now raises ModuleNotFoundError
+    for name in {"triton", *(name for name in sys.modules if name.startswith("triton."))}:
+        monkeypatch.setitem(sys.modules, name, None)  # `import triton` now raises ModuleNotFoundError
     jit = load("jit_without_triton", ROOT / "fastkernels/runtime/jit.py")
     monkeypatch.setitem(sys.modules, "fastkernels.runtime.jit", jit)
     return jit
