@@ -29,6 +29,9 @@ MIN_SETS = 2
 SET_BYTES = {"cpu": 64 * 1024**2, "cuda": 8 * 1024**3}
 """Memory for timing sets in each process, where the fewest fit."""
 
+MIN_INTERVAL = {"cpu": 0.01, "cuda": 0.005}
+"""Half-width of the rounds' interval at which timing stops; on a CPU processes differ by 1 % in any case."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -75,7 +78,7 @@ def time_scenario(attempt: Attempt) -> None:
         found.waited_s += waited_s
         peaks = Peaks.from_dict(attempt.trusted({"do": "peaks"})["peaks"])
         plan = TimingPlan(method=method, num_warmup=settings.num_warmup, num_runs=settings.num_runs,
-                          max_time_s=settings.max_time_s)
+                          max_time_s=settings.max_time_s, min_interval=MIN_INTERVAL[attempt.workers.device])
         try:
             comparison = compare(WorkerLane(attempt.trusted, attempt.note),
                                  WorkerLane(attempt.workers.candidate, attempt.note), plan)
