@@ -4,6 +4,8 @@ from fastkernels.results import Correctness, ScenarioResult
 
 EVIDENCE_LINES = 20
 """Last lines of a traceback or of a worker's output that are shown; the results file holds all of it."""
+EVIDENCE_WIDTH = 300
+"""Characters of one such line that are shown; a crash lists every extension module on a single line."""
 
 
 def failure_text(result: ScenarioResult) -> str:
@@ -12,7 +14,7 @@ def failure_text(result: ScenarioResult) -> str:
     if result.shared_with:
         lines.append(f"graded as {result.shared_with}, which has the same shapes")
     else:
-        lines += _worst(result.correctness) if result.correctness else []
+        lines += _worst(result.correctness) if result.correctness and not result.verdict.correct else []
         lines += [f"candidate: {result.candidate_path}"] if result.candidate_path else []
         lines += _evidence(result.evidence)
     return "\n".join([*lines, f"reproduce: {result.reproduce}"])
@@ -33,4 +35,8 @@ def _evidence(text: str) -> list[str]:
     if not lines:
         return []
     cut = [f"... {len(lines) - EVIDENCE_LINES} more lines in the results file"] if len(lines) > EVIDENCE_LINES else []
-    return ["evidence:", *(f"    {line}" for line in [*cut, *lines[-EVIDENCE_LINES:]])]
+    return ["evidence:", *(f"    {_cut(line)}" for line in [*cut, *lines[-EVIDENCE_LINES:]])]
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= EVIDENCE_WIDTH else f"{line[:EVIDENCE_WIDTH]} ... {len(line) - EVIDENCE_WIDTH} more"

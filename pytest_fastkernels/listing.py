@@ -1,5 +1,7 @@
 """`--fk-list` and `--fk-map`: what there is to grade, without collecting and without torch."""
 
+import textwrap
+
 import pytest
 
 from fastkernels.errors import FastKernelsError
@@ -7,6 +9,7 @@ from fastkernels.manifest import load_manifest, model_map
 from fastkernels.registry import Candidates
 from pytest_fastkernels.options import Settings
 from pytest_fastkernels.plan import selection_of
+from pytest_fastkernels.table import WIDTH
 
 
 def listing(settings: Settings) -> list[str]:
@@ -36,7 +39,10 @@ def _models(settings: Settings) -> list[str]:
     manifest = load_manifest(settings.manifest)
     chosen = {(s.model, s.op) for s in manifest.scenarios(selection_of(settings))}
     rows = [(model, ", ".join(op for op in ops if (model, op) in chosen)) for model, ops in model_map(manifest).items()]
-    return _columns([("model", "operators"), *((model, ops) for model, ops in rows if ops)])
+    room = WIDTH - max(len(model) for model, _ in rows) - 2
+    lines = [(model if first else "", part) for model, ops in rows
+             for first, part in zip([True, *[False] * len(ops)], textwrap.wrap(ops, room), strict=False)]
+    return _columns([("model", "operators"), *lines])
 
 
 def _columns(rows: list[tuple[str, ...]]) -> list[str]:

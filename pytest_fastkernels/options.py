@@ -47,6 +47,13 @@ def word(text: str, allowed: Sequence[str]) -> str:
     return text
 
 
+def device(text: str) -> str:
+    """Read a device; `gpu` is nearer to `cpu` in letters than in meaning."""
+    if text == "gpu":
+        raise ValueError(f"{text!r} is not one of {', '.join(DEVICES)}. Did you mean 'cuda'?")
+    return word(text, DEVICES)
+
+
 def baseline(text: str) -> str:
     """Read the baseline's provider."""
     if text in LATER_BASELINES:
@@ -115,7 +122,7 @@ OPTIONS = (
     Option("manifest", "Manifest to read the scenarios from. Without it, the installed manifests/llm.yaml.", "FILE",
            Path, ini=True),
     Option("device", "Device to grade on: auto (CUDA where there is a device), cpu or cuda.", "DEVICE",
-           partial(word, allowed=DEVICES), "auto", ini=True),
+           device, "auto", ini=True),
     Option("baseline", "What the baseline runs: auto (the production path of the device) or native (plain PyTorch).",
            "PATH", baseline, "auto", ini=True),
     Option("num_warmup", "Warm-up calls of each side before timing.", "N", whole, 10, ini=True, needs_timing=True),
@@ -135,6 +142,8 @@ OPTIONS = (
     Option("list", "List operators with level, class, scenarios and candidate, and exit; takes the filters above."),
     Option("map", "List each model's operators and exit; takes the filters above."),
 )
+LISTED = ("manifest", "list", "map")
+"""Options that --fk-list and --fk-map heed besides those that select."""
 BY_NAME = {option.name: option for option in OPTIONS}
 
 
@@ -228,6 +237,10 @@ def read_settings(config: pytest.Config) -> Settings:
         for option in OPTIONS:
             if option.needs_timing and option.flag in given:
                 raise pytest.UsageError(f"{option.flag} has no effect with --fk-no-timing; leave one of them out")
+    asks = [flag for flag in ("--fk-list", "--fk-map") if flag in given]
+    idle = [o.flag for o in OPTIONS if asks and o.flag in given and not (o.selects or o.name in LISTED)]
+    if idle:
+        raise pytest.UsageError(f"{', '.join(idle)} has no effect with {asks[0]}; leave one of them out")
     return Settings(**values, given=given)
 
 

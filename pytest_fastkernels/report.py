@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 NAMED = 3
 """Scenarios that are named for each reason to be left out; the results file names all."""
+SHOWN_FAILURES = 20
+"""Failing scenarios that pytest words in full without -v; the table and the results file hold all."""
 
 
 def counted(results: Iterable[ScenarioResult]) -> str:
@@ -117,6 +119,23 @@ class Report:
             if not any(other.waiting for other in self.groups.values()):
                 self.progress.stop()
 
+    def shown_failures(self, failed: list[pytest.TestReport]) -> list[pytest.TestReport]:
+        """Choose the failures that pytest words: all up to SHOWN_FAILURES scenarios, then different findings first."""
+        mine = [report for report in failed if report.nodeid in self.fk.record.expected]
+        if self.verbosity > 0 or len(mine) <= SHOWN_FAILURES:
+            return failed
+        seen: set[tuple[str, ...]] = set()
+        first: list[str] = []
+        again: list[str] = []
+        for report in mine:
+            found = tuple(f"{r.op} {r.verdict} {r.message}" for r in from_wire(getattr(report, KEY, ())))
+            (again if found in seen else first).append(report.nodeid)
+            seen.add(found)
+        dropped = set([*first, *again][SHOWN_FAILURES:])
+        self.notes.append(f"{len(dropped)} of {len(mine)} failures not shown "
+                          "(-v shows all, the results file holds all)")
+        return [report for report in failed if report.nodeid not in dropped]
+
     def finish(self) -> None:
         """End the progress line."""
         if self.progress:
@@ -134,7 +153,7 @@ class Report:
                 reporter.write_line(f"({table.note})")
         else:
             reporter.write_line("no scenario was graded", red=True)
-        for line in self._footer(results):
+        for line in self._footer(results) if results or self.fk.run.collects else ():
             reporter.write_line(line)
 
     def _footer(self, results: Sequence[ScenarioResult]) -> list[str]:
@@ -151,7 +170,7 @@ class Report:
             lines.append(f"candidate {found.candidate} {why}")
         lines.append(f"seed: {fk.run.seed}")
         lines += [note for note in self.notes if note]
-        return [*lines, f"results: {fk.shown(fk.settings.output_json)}"]
+        return [*lines, f"results: {fk.shown(fk.settings.output_json)}"] if results else lines
 
     def _describe(self) -> str:
         record = self.fk.record
@@ -172,7 +191,8 @@ def status_word(results: Sequence[ScenarioResult], word: str) -> str:
 
 def _group_line(op: str, model: str, group: Group) -> str:
     ratios = sorted(result.timing.speedup for result in group.results if result.timing)
-    speed = f"  {ratios[0]:.2f}x to {ratios[-1]:.2f}x" if ratios else ""
+    ends = list(dict.fromkeys(f"{ratio:.2f}x" for ratio in (ratios[:1] + ratios[-1:])))
+    speed = f"  {' to '.join(ends)}" if ends else ""
     shared = sum(1 for result in group.results if result.shared_with)
     same = f" ({shared} by equal shape)" if shared else ""
     kind = "  self-test" if all(result.self_test for result in group.results) else ""

@@ -39,3 +39,14 @@ class ReportHooks:
         if isinstance(report, pytest.TestReport) and (self.fk.run.collects or hasattr(report, KEY)):
             return self.fk.report.status(report, status)
         return status
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
+        """Keep hundreds of failures from burying the table: pytest words some, and counts all of them afterwards."""
+        failed = terminalreporter.stats.get("failed", [])
+        shown = self.fk.report.shown_failures(failed) if self.fk.run.collects else failed
+        if len(shown) < len(failed):
+            terminalreporter.stats["failed"] = shown
+        yield
+        if len(shown) < len(failed):
+            terminalreporter.stats["failed"] = failed

@@ -1,5 +1,6 @@
 """Reads a manifest file: YAML, keys and types, meaning; one ManifestError lists what is wrong."""
 
+import difflib
 import importlib
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -56,12 +57,19 @@ def load_manifest(path: Path | None = None) -> Manifest:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ManifestError(f"{shown(file)}: no such manifest") from None
+        raise ManifestError(f"{shown(file)}: no such manifest{_nearest(file)}") from None
     except OSError as error:
         raise ManifestError(f"{shown(file)}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ManifestError(f"{shown(file)}: not UTF-8: byte {error.start}: {error.reason}") from error
     return parse_manifest(text, file)
+
+
+def _nearest(file: Path) -> str:
+    """Name the manifest beside it whose name is nearest; the suffixes, alike everywhere, do not count."""
+    names = {path.stem: path.name for path in file.parent.glob("*.y*ml")}
+    close = difflib.get_close_matches(file.stem, names, n=1, cutoff=0.5)
+    return f". Did you mean {names[close[0]]!r}?" if close else ""
 
 
 def parse_manifest(text: str, file: Path) -> Manifest:

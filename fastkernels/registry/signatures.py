@@ -122,7 +122,7 @@ def _method(title: str, baseline: Signature, candidate: Signature) -> list[str]:
     found = _compare(baseline, candidate)
     if not found:
         return []
-    return [title, f"  baseline:  {baseline}", f"  candidate: {candidate}", *(f"  {line}" for line in found)]
+    return [f"{title} {'; '.join(found)}", f"  baseline:  {baseline}", f"  candidate: {candidate}"]
 
 
 def _compare(baseline: Signature, candidate: Signature) -> list[str]:

@@ -257,6 +257,12 @@ def test_a_missing_file(write, tmp_path):
         load_manifest(tmp_path / "none.yaml")
 
 
+def test_a_missing_file_is_told_from_a_mistyped_one(write, tmp_path):
+    write().rename(tmp_path / "mine.yaml")
+    with pytest.raises(ManifestError, match=r"^mien\.yml: no such manifest\. Did you mean 'mine\.yaml'\?$"):
+        load_manifest(tmp_path / "mien.yml")
+
+
 def test_a_directory(write, tmp_path):
     write()
     with pytest.raises(ManifestError, match=r"^\.: cannot be read: "):

@@ -2,8 +2,9 @@
 
 import pytest
 
-from fastkernels.results import ScenarioResult, Verdict
-from pytest_fastkernels.failure import failure_text
+from fastkernels.results import Correctness, ScenarioResult, Timing, Verdict, WorstElement
+from pytest_fastkernels import report
+from pytest_fastkernels.failure import EVIDENCE_WIDTH, failure_text
 from pytest_fastkernels.table import ROWS, WIDTH, make_table, seconds
 
 FAILURE = [
@@ -37,9 +38,35 @@ def test_one_line_for_each_operator_and_model(project):
     project.fake(tiny_b_tp1_s8="wrong_values")
     result = project.run("--fk-level=1")
     result.stdout.fnmatch_lines([
-        "rms_norm * tiny-a * 4 passed (2 by equal shape)  self-test  1.50x to 1.50x  500 ms",
-        "rms_norm * tiny-b * 1 passed, 1 wrong_values  self-test  1.50x to 1.50x  500 ms",
-        "silu_and_mul * tiny-a * 1 passed  self-test  1.50x to 1.50x  250 ms"], consecutive=True)
+        "rms_norm * tiny-a * 4 passed (2 by equal shape)  self-test  1.50x  500 ms",
+        "rms_norm * tiny-b * 1 passed, 1 wrong_values  self-test  1.50x  500 ms",
+        "silu_and_mul * tiny-a * 1 passed  self-test  1.50x  250 ms"], consecutive=True)
+
+
+@pytest.mark.parametrize("xdist", [(), ("-n1",)])
+def test_many_failures_do_not_bury_the_table(project, monkeypatch, xdist):
+    monkeypatch.setattr(report, "SHOWN_FAILURES", 2)
+    project.fake(tiny_a_tp="wrong_values", tiny_b_tp1_s8="crashed")
+    result = project.run("--fk-target=rms_norm", "--fk-seed=7", *xdist)
+    result.assert_outcomes(passed=1, failed=5, deselected=0 if xdist else 2)
+    shown = [line.split()[1] for line in result.outlines if line.startswith("FAILED ")]
+    assert shown == ["rms_norm[tiny-a-tp1-s1]", "rms_norm[tiny-b-tp1-s8]"]  # different findings first
+    assert result.stdout.str().count("reproduce:") == 2
+    result.stdout.fnmatch_lines(["3 of 5 failures not shown (-v shows all, the results file holds all)"])
+    assert len([r for r in project.results()["results"] if r["verdict"] != "passed"]) == 5
+    assert project.run("--fk-target=rms_norm", "-v").stdout.str().count("reproduce:") == 5
+
+
+@pytest.mark.parametrize("args", [("--fk-num-runs=5",), ("--fk-target=rms_norm", "-k", "nothing")])
+def test_a_run_without_results_names_no_results_file(project, args):
+    result = project.run(*args)
+    result.stdout.fnmatch_lines(["no scenario was graded"])
+    result.stdout.no_fnmatch_line("results:*")
+    assert not (project.path / "bench/results/kernels.json").exists()
+
+
+def test_options_without_effect_list_nothing_left_out(project):
+    project.run("--fk-num-runs=5").stdout.no_fnmatch_line("left out:*")
 
 
 def test_quiet_and_verbose(project):
@@ -113,10 +140,47 @@ def test_equal_shapes_share_a_row_unless_their_verdicts_differ():
     assert len(make_table(differ, False).lines) == 3
 
 
+LONG = Timing(method="wall", baseline_s=1.234e-3, candidate_s=1.234e-4, speedup=123.456, speedup_low=12.3456,
+              speedup_high=1234.56, runs=3, stopped="num_runs", baseline_eager_s=1, candidate_eager_s=1,
+              baseline_witness_s=1, candidate_witness_s=1, bytes=1, flops=1, roofline_s=1, baseline_roofline=1,
+              candidate_roofline=1.0, baseline_samples_s=(), candidate_samples_s=())
+
+
+@pytest.mark.parametrize("count", [2, 500])
+@pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if not verdict.ok])
+def test_a_verdict_is_never_cut(verdict, count):
+    numbers = Correctness(0.25, 12345.6, 1e-3, 1e-3, 0.01, 0.016, 5)
+    results = [result(n, timing=LONG, correctness=numbers) for n in range(count)]
+    results += [result(8192 + n, verdict, shape_key="x", tokens=8192, tp=n, correctness=numbers) for n in range(16)]
+    table = make_table(results, False)
+    assert max(len(line) for line, _ in table.lines) <= WIDTH
+    assert any(f" {verdict} x16 " in line for line, ok in table.lines if not ok)
+    assert any("123x [12.3, 1235]" in line for line, _ in table.lines) == (count == 2)
+
+
+def test_a_summed_row_counts_what_passed():
+    results = [result(n, Verdict.CRASHED if n % 4 == 0 else Verdict.PASSED, model="m") for n in range(200)]
+    assert " 150/200 passed " in make_table(results, False).lines[-1][0]
+    crashed = [result(n, Verdict.CRASHED, model="m") for n in range(200)]
+    assert " 200 crashed " in make_table(crashed, False).lines[-1][0]
+
+
 @pytest.mark.parametrize(("value", "text"), [(1.5, "1.5 s"), (0.0123, "12.3 ms"), (4.77e-6, "4.77 us"),
                                              (9.996e-4, "1000 us"), (3e-10, "0.3 ns")])
 def test_seconds(value, text):
     assert seconds(value) == text
+
+
+def test_a_slow_candidate_has_no_wrong_element():
+    numbers = Correctness(0.25, 0.2, 1e-3, 1e-3, 0.01, 0.016, 5, WorstElement("output", (3,), 1.25, 1.0), "normal")
+    assert "worst element" not in failure_text(result(1, Verdict.TOO_SLOW, message="0.5", correctness=numbers))
+    assert "worst element" in failure_text(result(1, Verdict.WRONG_VALUES, message="0.5", correctness=numbers))
+
+
+def test_a_long_line_of_evidence_is_cut():
+    text = failure_text(result(1, Verdict.CRASHED, evidence="Extension modules: " + "x" * 5000, reproduce="pytest"))
+    assert max(map(len, text.splitlines())) < EVIDENCE_WIDTH + 40
+    assert f"... {5000 + 19 - EVIDENCE_WIDTH} more" in text
 
 
 def test_a_failure_without_numbers_still_says_how_to_reproduce_it():

@@ -83,6 +83,14 @@ def test_list_and_map(project):
     assert project.graded() == []
 
 
+def test_map_of_the_shipped_manifest_fits(project):
+    lines = project.run("--fk-map", manifest=False).outlines
+    assert max(map(len, lines)) <= 120
+    at = next(number for number, line in enumerate(lines) if line.startswith("llama31-8b "))
+    assert lines[at + 1].split() == ["flash_attn_decode"]
+    assert lines[at + 1].index("flash") == lines[at].index("rms_norm")
+
+
 def test_map_takes_the_filters(project):
     lines = project.run("--fk-map", "--fk-model=tiny-b").outlines
     assert [line.split() for line in lines if line.startswith("tiny")] == [["tiny-b", "rms_norm"]]

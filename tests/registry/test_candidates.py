@@ -149,10 +149,9 @@ def test_a_missing_class_is_named_with_those_found(trees, text: str, message: st
 
 def test_another_signature_is_shown_as_a_diff(trees) -> None:
     assert problem(trees, ADD.replace(", y=None", "")) == (Verdict.WRONG_SIGNATURE, """\
-mine/L1/add.py: class Add, forward:
+mine/L1/add.py: class Add, forward: missing parameter: y=None
   baseline:  (x, y=None)
-  candidate: (x)
-  missing parameter: y=None""")
+  candidate: (x)""")
 
 
 @pytest.mark.parametrize("text", [

@@ -1,5 +1,6 @@
-"""Locks between processes: one timing section at a time per device, one grading of equal scenarios at a time."""
+"""Locks between processes: whoever times has the device alone, and equal scenarios are graded one at a time."""
 
+import fcntl
 import hashlib
 import os
 import re
@@ -28,14 +29,33 @@ def log_lock_dir(log_path: Path) -> Path:
 
 
 @contextmanager
-def timing_lock(device: str) -> Iterator[float]:
-    """Hold the device's timing section; gives the seconds that were spent waiting for it.
+def timing_section(device: str) -> Iterator[float]:
+    """Hold the device alone; gives the seconds that were spent waiting for it."""
+    with _section(device, fcntl.LOCK_EX) as waited_s:
+        yield waited_s
 
-    On CUDA there is one per CUDA_VISIBLE_DEVICES, so that workers with a GPU of their own do not wait for each other.
+
+@contextmanager
+def work_section(device: str) -> Iterator[float]:
+    """Hold a share of the device, for all work but timing: others may work as well, nobody times meanwhile."""
+    with _section(device, fcntl.LOCK_SH) as waited_s:
+        yield waited_s
+
+
+@contextmanager
+def _section(device: str, kind: int) -> Iterator[float]:
+    """On CUDA there is one device per CUDA_VISIBLE_DEVICES, so that workers with a GPU of their own do not wait.
+
+    Everyone passes a gate first, which whoever waits to time keeps shut: further work cannot put timing off for ever.
     """
     visible = re.sub(r"\W+", "-", os.environ.get("CUDA_VISIBLE_DEVICES", "all")) if device == "cuda" else "all"
-    with _held(lock_root() / f"timing-{device}-{visible}.lock") as waited_s:
-        yield waited_s
+    name = f"{device}-{visible}"
+    started = time.monotonic()
+    with (lock_root() / f"{name}.lock").open("w") as held:
+        with (lock_root() / f"{name}.gate").open("w") as gate:
+            fcntl.flock(gate, kind)
+            fcntl.flock(held, kind)
+        yield time.monotonic() - started
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.kernels.locks import work_section
 from fastkernels.bench.kernels.settings import GraderSettings
 from fastkernels.bench.kernels.workers import CandidateFailedError, Workers
 from fastkernels.errors import WorkerError
@@ -118,7 +119,9 @@ def run(attempt: Attempt) -> Found:
 
     found = attempt.found
     try:
-        attempt.check()
+        with work_section(attempt.workers.device) as waited_s:
+            found.waited_s += waited_s
+            attempt.check()
         if found.passed and attempt.settings.timing:
             time_scenario(attempt)
     except CandidateFailedError as error:
