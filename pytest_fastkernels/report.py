@@ -1,5 +1,6 @@
 """What a run prints: header, a line for each group as it ends, then the table and what else must be known."""
 
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ import pytest
 from fastkernels.results import LeftOut, ScenarioResult, Verdict
 from pytest_fastkernels.progress import Progress
 from pytest_fastkernels.record import from_wire
-from pytest_fastkernels.table import make_table, seconds
+from pytest_fastkernels.table import WIDTH, make_table, seconds
 from pytest_fastkernels.xdist_bridge import KEY
 
 if TYPE_CHECKING:
@@ -150,10 +151,15 @@ class Report:
             for number, (line, ok) in enumerate(table.lines if self.verbosity > -2 else ()):
                 reporter.write_line(line, bold=number == 0, red=not ok)
             if table.note and self.verbosity > -2:
-                reporter.write_line(f"({table.note})")
+                self._write_folded(reporter, f"({table.note})")
         else:
             reporter.write_line("no scenario was graded", red=True)
         for line in self._footer(results) if results or self.fk.run.collects else ():
+            self._write_folded(reporter, line)
+
+    @staticmethod
+    def _write_folded(reporter: pytest.TerminalReporter, text: str) -> None:
+        for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False):
             reporter.write_line(line)
 
     def _footer(self, results: Sequence[ScenarioResult]) -> list[str]:

@@ -86,6 +86,15 @@ def test_scenarios_left_out_are_counted_and_named_with_the_reason(project):
         {"id": f"rms_norm[tiny-a-tp{tp}-s2048]", "reason": "2048 tokens on a CPU (over 512)"} for tp in (1, 2)]
 
 
+def test_long_lines_of_the_footer_are_folded(project):
+    path = project.path / "tiny.yaml"
+    path.write_text(path.read_text().replace("tiny-a", "a-model-with-a-name-of-more-than-forty-letters"))
+    result = project.run("--fk-level=1")
+    at = next(n for n, line in enumerate(result.outlines) if line.startswith("left out: 2 scenarios, "))
+    assert len(result.outlines[at]) <= WIDTH
+    assert result.outlines[at + 2] == "  rms_norm[a-model-with-a-name-of-more-than-forty-letters-tp2-s2048]"
+
+
 def test_a_broken_grader_loses_no_scenario(project):
     project.fake(tiny_b_tp1_s8="broken")
     result = project.run("--fk-level=1")
