@@ -28,6 +28,20 @@ REAP_S = 5.0
 """How long a process that closed its socket may take to end, and a killed one to be gone."""
 
 
+EQUAL_TERMS = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
+    "MALLOC_TRIM_THRESHOLD_": str(1024**3),
+    "GOMP_SPINCOUNT": "2000",
+}
+"""Puts both workers on equal terms on a CPU; what the user has set in the environment stays.
+
+glibc maps each block over a threshold anew, page faults included, until the process has once freed one as large: with
+its own history each worker had its own speed (rms_norm 128x2048 against itself: 0.03 to 0.2). 32 MiB is the most that
+glibc takes. OpenMP threads that wait give up their core after about 2 us instead of 8 ms, so that load beside the run
+slows a call by its share and not by a time slice.
+"""
+
+
 class WorkerEndedError(Exception):
     """The worker died, hung or answered nonsense; it is gone when this is raised."""
 
@@ -148,8 +162,8 @@ def _spawner(owner: int) -> ThreadPoolExecutor:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment; in a checkout that is not installed, with the checkout on the path."""
-    environment = dict(os.environ)
+    """This process's environment, with EQUAL_TERMS where it says nothing of them; in a checkout that is not installed, with the checkout on the path."""
+    environment = {**EQUAL_TERMS, **os.environ}
     root = Path(fastkernels.__file__).resolve().parents[1]
     if root.name not in ("site-packages", "dist-packages"):
         paths = [str(root), *filter(None, [environment.get("PYTHONPATH")])]
