@@ -162,7 +162,10 @@ def _spawner(owner: int) -> ThreadPoolExecutor:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, with EQUAL_TERMS where it says nothing of them; in a checkout that is not installed, with the checkout on the path."""
+    """This process's environment, with EQUAL_TERMS where it says nothing of them.
+
+    In a checkout that is not installed, with the checkout on the path.
+    """
     environment = {**EQUAL_TERMS, **os.environ}
     root = Path(fastkernels.__file__).resolve().parents[1]
     if root.name not in ("site-packages", "dist-packages"):
