@@ -226,6 +226,9 @@ class FkSession:
 
             results = item.stash[RESULTS]
             setattr(report, KEY, to_wire(results))
+            crash = getattr(report.longrepr, "reprcrash", None)
+            if crash is not None:  # pytest's short summary prints all of it where the variable CI is set
+                crash.message = crash.message.partition("\n")[0]
 
     def environment(self) -> "dict[str, object]":
         """Machine and versions as the grader describes them; what kept it from that is written in their place."""

@@ -69,6 +69,14 @@ def test_options_without_effect_list_nothing_left_out(project):
     project.run("--fk-num-runs=5").stdout.no_fnmatch_line("left out:*")
 
 
+def test_the_short_summary_has_one_line_a_failure_in_ci_too(project, monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    project.fake(tiny_b_tp1_s8="wrong_values")
+    lines = project.run("--fk-target=rms_norm").outlines
+    summary = lines[next(i for i, line in enumerate(lines) if "short test summary" in line) + 1:]
+    assert [line.split()[0] for line in summary[:-1]] == ["FAILED"]
+
+
 def test_quiet_and_verbose(project):
     quiet = project.run("--fk-level=1", "-q").stdout.str()
     assert "....... " in quiet
