@@ -31,14 +31,14 @@ REAP_S = 5.0
 EQUAL_TERMS = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
     "MALLOC_TRIM_THRESHOLD_": str(1024**3),
-    "GOMP_SPINCOUNT": "2000",
+    "GOMP_SPINCOUNT": "20000",
 }
 """Puts both workers on equal terms on a CPU; what the user has set in the environment stays.
 
 glibc maps each block over a threshold anew, page faults included, until the process has once freed one as large: with
 its own history each worker had its own speed (rms_norm 128x2048 against itself: 0.03 to 0.2). 32 MiB is the most that
-glibc takes. OpenMP threads that wait give up their core after about 2 us instead of 8 ms, so that load beside the run
-slows a call by its share and not by a time slice.
+glibc takes. OpenMP threads that wait give up their core after a fifteenth of libgomp's own time, so that load beside the
+run slows a call by its share and not by time slices of 8 ms; idle, calls take what they take without it.
 """
 
 
