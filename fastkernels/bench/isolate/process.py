@@ -37,8 +37,8 @@ EQUAL_TERMS = {
 
 glibc maps each block over a threshold anew, page faults included, until the process has once freed one as large: with
 its own history each worker had its own speed (rms_norm 128x2048 against itself: 0.03 to 0.2). 32 MiB is the most that
-glibc takes. OpenMP threads that wait give up their core after a fifteenth of libgomp's own time, so that load beside the
-run slows a call by its share and not by time slices of 8 ms; idle, calls take what they take without it.
+glibc takes. OpenMP threads that wait give up their core after a fifteenth of libgomp's own time, so that load beside
+the run slows a call by its share and not by time slices of 8 ms; idle, calls take what they take without it.
 """
 
 
