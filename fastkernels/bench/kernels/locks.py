@@ -59,15 +59,8 @@ def _section(device: str, kind: int) -> Iterator[float]:
 
 
 @contextmanager
-def scenario_lock(directory: Path, key: str) -> Iterator[float]:
-    """Hold one key's lock, so that processes of one run grade equal scenarios once; gives the seconds waited."""
+def scenario_lock(directory: Path, key: str) -> Iterator[None]:
+    """Hold one key's lock, so that processes of one run grade equal scenarios once."""
     directory.mkdir(parents=True, exist_ok=True)
-    with _held(directory / f"{key}.lock") as waited_s:
-        yield waited_s
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[float]:
-    started = time.monotonic()
-    with FileLock(path).acquire(poll_interval=_POLL_S):
-        yield time.monotonic() - started
+    with FileLock(directory / f"{key}.lock").acquire(poll_interval=_POLL_S):
+        yield
