@@ -1,7 +1,7 @@
 """What one run grades: the manifest's scenarios, the options' filters and the candidates' reach, brought together."""
 
 import difflib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from fastkernels.errors import FastKernelsError
 from fastkernels.manifest import Scenario, Selection, load_manifest
 from fastkernels.registry import Candidates, ImportGraph, baseline_root, subsumed
-from fastkernels.results import LeftOut, Subsumed
+from fastkernels.results import KernelSource, LeftOut, ScenarioResult, Subsumed
 from pytest_fastkernels.options import Settings
 
 LeftOutRule = Callable[[Scenario], LeftOut | None]
@@ -35,11 +35,29 @@ class Plan:
     """Candidates that no selected scenario reaches."""
     self_test: bool
     """True where the baseline itself is graded."""
+    sources: Mapping[str, tuple[KernelSource, ...]]
+    """Candidate files as they were read, by the hash over those that one operator's module is made of."""
 
     @property
     def graded(self) -> tuple[Scenario, ...]:
         """The scenarios that will be graded."""
         return tuple(scenario for scenario in self.scenarios if scenario.id not in self.left_out)
+
+    def kernels(self, results: Iterable[ScenarioResult]) -> tuple[KernelSource, ...]:
+        """The files that these results were graded with; those of a file changed since are not known and left out."""
+        hashes = {result.candidate_sha256: None for result in results if result.candidate_sha256}
+        known = self.sources
+        if not known.keys() >= hashes.keys():  # edited while the run went on
+            known = {**known, **self._sources_now()}
+        found = {(file.path, file.sha256): file for sha256 in hashes for file in known.get(sha256, ())}
+        return tuple(sorted(found.values(), key=lambda file: (file.level, file.op)))
+
+    def _sources_now(self) -> dict[str, tuple[KernelSource, ...]]:
+        try:
+            graph = ImportGraph.of(baseline_root(), Candidates.load(self.candidates_directory))
+        except FastKernelsError:  # the directory is gone or spoilt; what was graded stays as it is
+            return {}
+        return _sources(graph, {scenario.relative_module for scenario in self.scenarios})
 
 
 def selection_of(settings: Settings) -> Selection:
@@ -74,11 +92,16 @@ def make_plan(settings: Settings, addresses: Collection[str], left_out: Mapping[
         manifest=manifest.path, scenarios=tuple(scenarios),
         left_out=_left_out(scenarios, settings, addresses, left_out) if callable(left_out) else left_out,
         candidates_directory=candidates.directory, candidates=modules,
-        subsumed=() if self_test else tuple(subsumed(graph, candidates, graded_modules)), self_test=self_test)
+        subsumed=() if self_test else tuple(subsumed(graph, candidates, graded_modules)), self_test=self_test,
+        sources={} if self_test else _sources(graph, graded_modules))
     if not plan.graded:
         reason = next(iter(plan.left_out.values()))
         raise pytest.UsageError(f"all {len(scenarios)} selected scenarios are left out, the first because: {reason}")
     return plan
+
+
+def _sources(graph: ImportGraph, modules: Iterable[str]) -> dict[str, tuple[KernelSource, ...]]:
+    return {sha256: graph.sources(module) for module in modules if (sha256 := graph.sha256(module))}
 
 
 def _addressed(scenarios: list[Scenario], addresses: Collection[str]) -> list[Scenario]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from fastkernels.bench.kernels.report_file import result_adapter, to_json
-from fastkernels.results import LeftOut, ScenarioResult, Verdict
+from fastkernels.results import LeftOut, ScenarioResult, Verdict, to_json
+from fastkernels.results.files import result_adapter
 
 if TYPE_CHECKING:
     from fastkernels.manifest import Scenario

@@ -210,7 +210,7 @@ class FkSession:
             if self.benchmark:
                 self.report.notes.append(self.benchmark.shorten_table())
             if self.record.results:
-                from fastkernels.bench.kernels import write_result
+                from fastkernels.results import write_result
 
                 self.settings.output_json.parent.mkdir(parents=True, exist_ok=True)
                 write_result(self.settings.output_json, self.result_file())
@@ -247,8 +247,8 @@ class FkSession:
             record.environment = self.environment()
         return KernelBenchResult(
             results=tuple(record.results), left_out=tuple(self.left_out()), subsumed=self.plan.subsumed,
-            environment=record.environment, settings=grader_settings(self).to_dict(), started=record.started,
-            wall_s=record.wall_s)
+            kernels=self.plan.kernels(record.results), environment=record.environment,
+            settings=grader_settings(self).to_dict(), started=record.started, wall_s=record.wall_s)
 
     def close(self) -> None:
         """End the worker processes of the grader."""

@@ -16,7 +16,7 @@ LAYERS = (
     ("errors", "env"),
     ("manifest",),
     ("results",),
-    ("registry",),
+    ("registry", "report"),
     ("runtime",),
     ("tasks",),
     ("bench.grade", "bench.timing", "bench.tracking"),

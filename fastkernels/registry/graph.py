@@ -8,8 +8,8 @@ from pathlib import Path
 from fastkernels.registry.candidates import CandidateFile, Candidates, Problem
 from fastkernels.registry.operators import operator_paths
 from fastkernels.registry.sources import TaskSources
-from fastkernels.registry.tree import TaskTree
-from fastkernels.results import Subsumed
+from fastkernels.registry.tree import LEVELS, TaskTree
+from fastkernels.results import KernelSource, Subsumed
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,19 @@ class ImportGraph:
         files = self._files(module)
         lines = [f"{name} {file.sha256}\n" for name, file in sorted(files.items())]
         return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
+
+    def sources(self, module: str) -> tuple[KernelSource, ...]:
+        """Return the text of all candidate files that `module` reaches, helpers too; not of one that is no UTF-8."""
+        found = []
+        for name, file in sorted(self._files(module).items()):
+            source = self._sources.read(file.path)
+            folder, _, op = name.rpartition(".")
+            level = int(folder[1]) if folder[:2] in LEVELS else 0
+            try:
+                found.append(KernelSource(op, level, str(file.path), file.sha256, source.data.decode()))
+            except UnicodeDecodeError:
+                continue
+        return tuple(found)
 
     def _files(self, module: str) -> dict[str, CandidateFile]:
         """Every candidate file in the closure of a module."""

@@ -21,6 +21,8 @@ class Source:
     """Its syntax tree; empty where it does not parse."""
     error: str = ""
     """Why it does not parse: file, line, column, message and the line itself; empty where it does."""
+    data: bytes = field(default=b"", repr=False)
+    """Its bytes."""
 
 
 def read_source(path: Path, compiles: bool = False) -> Source:
@@ -37,10 +39,10 @@ def read_source(path: Path, compiles: bool = False) -> Source:
             if compiles:  # finds what the parser lets pass, such as a return outside of a function
                 compile(data, str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
-        return Source(path, digest, ast.Module([], []), _describe(path, error, data))
+        return Source(path, digest, ast.Module([], []), _describe(path, error, data), data)
     except (ValueError, RecursionError, MemoryError) as error:  # null bytes; nested too deeply for the parser
-        return Source(path, digest, ast.Module([], []), f"{shown(path)}: {error or type(error).__name__}")
-    return Source(path, digest, tree)
+        return Source(path, digest, ast.Module([], []), f"{shown(path)}: {error or type(error).__name__}", data)
+    return Source(path, digest, tree, data=data)
 
 
 def _describe(path: Path, error: SyntaxError, data: bytes) -> str:

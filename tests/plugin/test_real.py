@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from fastkernels.bench.kernels import read_result
-from fastkernels.results import Verdict
+from fastkernels.results import Verdict, read_result
 
 FAST = ("--fk-target=rms_norm", "--fk-device=cpu", "--fk-no-timing")
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastkernels.bench.kernels.report_file import result_adapter, to_json
-from fastkernels.results import ScenarioResult
+from fastkernels.results import ScenarioResult, to_json
+from fastkernels.results.files import result_adapter
 
 
 def start_log(path: Path, resume: bool = False) -> None:

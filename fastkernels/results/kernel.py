@@ -1,6 +1,6 @@
-"""Verdicts and results: the one form behind the JSON files, the tables, tracking and the agent's feedback."""
+"""The kernel tier's verdicts and results."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -210,7 +210,7 @@ class ScenarioResult:
     candidate_path: str | None = None
     """File of the candidate; for a level above it, the operators replaced below."""
     candidate_sha256: str | None = None
-    """Hash of that file as graded."""
+    """Hash over that file as graded and the helpers that it imports."""
     replaced: tuple[str, ...] = ()
     """Candidates that the graded module reaches, such as `L1.rms_norm`."""
     correctness: Correctness | None = None
@@ -254,6 +254,22 @@ class Subsumed:
 
 
 @dataclass(frozen=True)
+class KernelSource:
+    """One candidate file, as it was when scenarios were graded with it."""
+
+    op: str
+    """Operator that it replaces; the file's stem for a helper, such as `_common`."""
+    level: int
+    """1 to 4; 0 for a helper beside the folders of the levels."""
+    path: str
+    """Where it lay."""
+    sha256: str
+    """Hash of its bytes."""
+    code: str
+    """Its text."""
+
+
+@dataclass(frozen=True)
 class KernelBenchResult:
     """One run of the kernel tier: the content of `--fk-output-json`."""
 
@@ -263,6 +279,8 @@ class KernelBenchResult:
     """Every selected scenario that was not graded."""
     subsumed: tuple[Subsumed, ...] = ()
     """Candidates without effect."""
+    kernels: tuple[KernelSource, ...] = ()
+    """Every candidate file that took part, helpers too."""
     environment: dict[str, Any] = field(default_factory=dict)
     """Machine, device, driver, clocks, versions, commit."""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -273,9 +291,3 @@ class KernelBenchResult:
     """Seconds that the run took."""
     schema_version: int = SCHEMA_VERSION
     """Version of this form."""
-
-
-def to_dict(result: object) -> dict[str, Any]:
-    """Plain data of a result dataclass, ready for JSON."""
-    data: dict[str, Any] = asdict(result)  # type: ignore[call-overload]
-    return data

@@ -1,6 +1,7 @@
 """Reads and writes the results file (`--fk-output-json`), checked against its schema."""
 
 import ast
+import dataclasses
 import inspect
 import json
 import math
@@ -12,9 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from fastkernels import results
 from fastkernels.errors import ResultsError
-from fastkernels.results import SCHEMA_VERSION, KernelBenchResult, ScenarioResult, to_dict
+from fastkernels.results import kernel
+from fastkernels.results.kernel import SCHEMA_VERSION, KernelBenchResult, ScenarioResult
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -64,7 +65,7 @@ def read_result(path: Path) -> KernelBenchResult:
 
 def to_json(result: KernelBenchResult | ScenarioResult) -> dict[str, Any]:
     """Plain data that strict JSON can hold: NaN and infinities become the words of `_NON_FINITE`."""
-    data: dict[str, Any] = _as_words(to_dict(result))
+    data: dict[str, Any] = _as_words(dataclasses.asdict(result))
     return data
 
 
@@ -72,7 +73,7 @@ def json_schema() -> dict[str, Any]:
     """The JSON schema of the results file, with the docstring of each field as its description."""
     schema = _with_non_finite(_file_adapter().json_schema(mode="serialization"))
     for name, definition in [("KernelBenchResult", schema), *schema["$defs"].items()]:
-        docs = field_docs(getattr(results, name))
+        docs = field_docs(getattr(kernel, name))
         for key, doc in docs.items():
             if key in definition.get("properties", {}):
                 definition["properties"][key]["description"] = doc

@@ -1,11 +1,11 @@
-"""Writes docs/results.schema.json and docs/results-format.md: `python -m fastkernels.bench.kernels.schema_docs`."""
+"""Writes docs/results.schema.json and docs/results-format.md: `python -m fastkernels.results.schema_docs`."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from fastkernels import results
-from fastkernels.bench.kernels.report_file import field_docs, json_schema
+from fastkernels.results import kernel
+from fastkernels.results.files import field_docs, json_schema
 
 INTRODUCTION = """# Results format
 
@@ -15,7 +15,7 @@ One run of the kernel tier writes one JSON file (`--fk-output-json`, default `be
 which JSON does not have, are the words `"NaN"`, `"Infinity"`, `"-Infinity"`.
 
 - JSON schema: [results.schema.json](results.schema.json) (draft 2020-12).
-- Reading in Python: `fastkernels.bench.kernels.read_result(path)`; another `schema_version` or form raises
+- Reading in Python: `fastkernels.results.read_result(path)`; another `schema_version` or form raises
   `ResultsError`.
 - `schema_version` rises when a field changes its meaning or goes; new fields with a default keep it, and readers pass
   over fields that they do not know.
@@ -23,12 +23,12 @@ which JSON does not have, are the words `"NaN"`, `"Infinity"`, `"-Infinity"`.
 - A log line is kept by a resumed run where `conditions` (hash of settings and of every candidate file that the operator
   reaches) and `shape_key` are equal.
 
-This page and the schema are generated from the docstrings of `fastkernels/results.py`:
-`python -m fastkernels.bench.kernels.schema_docs`.
+This page and the schema are generated from the docstrings of `fastkernels/results/kernel.py`:
+`python -m fastkernels.results.schema_docs`.
 """
 
-FORMS = (results.KernelBenchResult, results.ScenarioResult, results.Correctness, results.WorstElement, results.Timing,
-         results.LeftOut, results.Subsumed)
+FORMS = (kernel.KernelBenchResult, kernel.ScenarioResult, kernel.Correctness, kernel.WorstElement, kernel.Timing,
+         kernel.LeftOut, kernel.Subsumed, kernel.KernelSource)
 
 
 def page() -> str:
@@ -38,15 +38,15 @@ def page() -> str:
         rows = [f"| `{name}` | {_type(form, name)} | {doc} |" for name, doc in field_docs(form).items()]
         parts.append("\n".join([f"## {form.__name__}\n", f"{_summary(form)}\n", "| field | type | meaning |",
                                 "|---|---|---|", *rows, ""]))
-    verdicts = [f"| `{name.lower()}` | {doc} |" for name, doc in field_docs(results.Verdict).items()]
-    parts.append("\n".join(["## Verdict\n", f"{_summary(results.Verdict)}\n", "| verdict | meaning |", "|---|---|",
+    verdicts = [f"| `{name.lower()}` | {doc} |" for name, doc in field_docs(kernel.Verdict).items()]
+    parts.append("\n".join(["## Verdict\n", f"{_summary(kernel.Verdict)}\n", "| verdict | meaning |", "|---|---|",
                             *verdicts, ""]))
     return "\n".join(parts)
 
 
 def main(docs: Path | None = None) -> None:
     """Write both files."""
-    folder = docs or Path(__file__).resolve().parents[3] / "docs"
+    folder = docs or Path(__file__).resolve().parents[2] / "docs"
     (folder / "results.schema.json").write_text(json.dumps(json_schema(), indent=1) + "\n")
     (folder / "results-format.md").write_text(page())
 
@@ -58,7 +58,7 @@ def _summary(form: type[Any]) -> str:
 def _type(form: type[Any], name: str) -> str:
     kind = form.__dataclass_fields__[name].type
     text = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
-    return "`" + text.replace("fastkernels.results.", "").replace("typing.", "").replace("|", "or") + "`"
+    return "`" + text.replace("fastkernels.results.kernel.", "").replace("typing.", "").replace("|", "or") + "`"
 
 
 if __name__ == "__main__":

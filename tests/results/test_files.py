@@ -8,12 +8,22 @@ import jsonschema
 import pytest
 from results_by_hand import passed
 
-from fastkernels.bench.kernels import json_schema, read_result, write_result
-from fastkernels.bench.kernels.report_file import field_docs
 from fastkernels.errors import ResultsError
-from fastkernels.results import Correctness, KernelBenchResult, LeftOut, ScenarioResult, Subsumed, Verdict
+from fastkernels.results import (
+    Correctness,
+    KernelBenchResult,
+    KernelSource,
+    LeftOut,
+    ScenarioResult,
+    Subsumed,
+    Verdict,
+    json_schema,
+    read_result,
+    write_result,
+)
+from fastkernels.results.files import field_docs
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def run():
@@ -22,7 +32,7 @@ def run():
                      correctness=Correctness(nan, float("inf"), -float("inf"), 0.0, 0.01, 0.016, 1))
     return KernelBenchResult(results=(passed(), broken), left_out=(LeftOut("a", "b"),),
                              subsumed=(Subsumed("L1.rms_norm", "L2.block"),), environment={"gpu": None},
-                             settings={"seed": 1}, started="2026-11-21T10:00:00+00:00", wall_s=1.5)
+                             kernels=(KernelSource("rms_norm", 1, "a.py", "0f", "x = 1\r\n"),), settings={"seed": 1}, started="2026-11-21T10:00:00+00:00", wall_s=1.5)
 
 
 def test_a_file_is_read_back_and_fits_its_schema(tmp_path):
@@ -94,7 +104,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
 
 def test_the_schema_in_the_docs_is_the_schema():
     assert json.loads((DOCS / "results.schema.json").read_text()) == json_schema(), (
-        "write it anew: python -m fastkernels.bench.kernels.schema_docs")
+        "write it anew: python -m fastkernels.results.schema_docs")
 
 
 def test_the_page_in_the_docs_names_every_field_and_verdict():

@@ -1,0 +1,35 @@
+"""Verdicts and results: the one form behind the JSON files, the tables, tracking and the agent's feedback."""
+
+from fastkernels.results.evaluation import EvalReport, EvalRow
+from fastkernels.results.files import json_schema, read_result, to_json, write_result
+from fastkernels.results.kernel import (
+    SCHEMA_VERSION,
+    Correctness,
+    KernelBenchResult,
+    KernelSource,
+    LeftOut,
+    ScenarioResult,
+    Subsumed,
+    Timing,
+    Verdict,
+    WorstElement,
+)
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Correctness",
+    "EvalReport",
+    "EvalRow",
+    "KernelBenchResult",
+    "KernelSource",
+    "LeftOut",
+    "ScenarioResult",
+    "Subsumed",
+    "Timing",
+    "Verdict",
+    "WorstElement",
+    "json_schema",
+    "read_result",
+    "to_json",
+    "write_result",
+]
