@@ -32,7 +32,8 @@ def run():
                      correctness=Correctness(nan, float("inf"), -float("inf"), 0.0, 0.01, 0.016, 1))
     return KernelBenchResult(results=(passed(), broken), left_out=(LeftOut("a", "b"),),
                              subsumed=(Subsumed("L1.rms_norm", "L2.block"),), environment={"gpu": None},
-                             kernels=(KernelSource("rms_norm", 1, "a.py", "0f", "x = 1\r\n"),), settings={"seed": 1}, started="2026-11-21T10:00:00+00:00", wall_s=1.5)
+                             kernels=(KernelSource("rms_norm", 1, "a.py", "0f", "x = 1\r\n"),),
+                             settings={"seed": 1}, started="2026-11-21T10:00:00+00:00", wall_s=1.5)
 
 
 def test_a_file_is_read_back_and_fits_its_schema(tmp_path):
