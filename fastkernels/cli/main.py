@@ -10,7 +10,7 @@ from fastkernels.errors import FastKernelsError, did_you_mean
 
 COMMANDS = {
     "kernels": ("fastkernels.cli.kernels", "grade candidates for single operators (a front for pytest --fk-...)"),
-    "compare": ("fastkernels.cli.compare", "compare two results files; exit status 1 where a kernel got slower or wrong"),
+    "compare": ("fastkernels.cli.compare", "compare two results files; exits 1 where a kernel got slower or wrong"),
     "report": ("fastkernels.cli.report", "write one HTML page from results files"),
     "history": ("fastkernels.cli.history", "list tracked runs, or the best run of each operator"),
     "mlflow-ui": ("fastkernels.cli.mlflow_ui", "browse tracked runs in MLflow's web page"),
