@@ -33,6 +33,10 @@ class ResultsError(FastKernelsError):
     """A results file that cannot be read or is of another schema version."""
 
 
+class ReportError(FastKernelsError):
+    """A report that cannot be made: nothing to show, nowhere to write, or packages that are not installed."""
+
+
 def did_you_mean(found: object, allowed: Iterable[object]) -> str:
     """Return `. Did you mean 'rms_norm'?` for the nearest allowed word, or an empty string."""
     close = difflib.get_close_matches(str(found), [str(word) for word in allowed], n=1, cutoff=0.5)

@@ -62,4 +62,6 @@ class XdistBridge:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take the machine's description from a worker that ended well."""
-        self.fk.record.environment.update(getattr(node, "workeroutput", {}).get(KEY, {}))
+        environment = getattr(node, "workeroutput", {}).get(KEY)
+        if environment:  # none from a worker that graded nothing, as in a run that has no --fk option
+            self.fk.record.environment.update(environment)

@@ -1,5 +1,6 @@
 """Whole runs with the library's grader, on the CPU: few, since each starts two processes with torch."""
 
+import hashlib
 import json
 
 import pytest
@@ -31,7 +32,10 @@ def test_a_right_and_a_wrong_candidate(bare, rms_norm, xdist):
     bare.candidate()
     bare.run(*FAST, "--fk-candidates=kernels", *xdist).assert_outcomes(
         passed=6, **({} if xdist else {"deselected": 2}))
-    assert not any(r.self_test for r in read_result(bare.path / "bench/results/kernels.json").results)
+    found = read_result(bare.path / "bench/results/kernels.json")
+    assert not any(r.self_test for r in found.results)
+    assert [(k.op, k.level, k.code) for k in found.kernels] == [("rms_norm", 1, rms_norm)]
+    assert found.kernels[0].sha256 == hashlib.sha256(rms_norm.encode()).hexdigest()
     bare.candidate(text=rms_norm.replace(
         "return normed.to(x.dtype) if", "normed[..., -1] = 0\n        return normed.to(x.dtype) if"))
     result = bare.run(*FAST, "--fk-candidates=kernels", "--fk-model=tiny-b", *xdist)
@@ -50,6 +54,17 @@ def test_the_reproducing_command_reproduces(bare, rms_norm):
     again = bare.run(*[w for w in words if "manifest" not in w])
     again.assert_outcomes(failed=1)
     assert worst in again.outlines
+
+
+def test_the_results_hold_helpers_too_and_a_file_as_it_was_graded(bare, rms_norm):
+    bare.candidate("_scale", "EPS = 1e-6\n")
+    bare.candidate(text=rms_norm.replace("from torch import nn\n", "from torch import nn\n\nfrom ._scale import EPS\n"))
+    (bare.path / "conftest.py").write_text(
+        "def pytest_sessionfinish():\n    open('kernels/L1/rms_norm.py', 'a').write('# edited since')\n")
+    bare.run(*FAST, "--fk-candidates=kernels", "--fk-model=tiny-b", "--fk-seqlen=8").assert_outcomes(passed=1)
+    found = read_result(bare.path / "bench/results/kernels.json")
+    assert [k.op for k in found.kernels] == ["_scale", "rms_norm"]
+    assert "edited" not in found.kernels[1].code
 
 
 def test_one_broken_candidate_of_two_fails_and_the_other_is_graded(bare):

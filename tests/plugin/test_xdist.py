@@ -53,3 +53,13 @@ def test_a_cpu_run_leaves_the_environment_of_workers_alone():
     spec = SimpleNamespace(env={})
     xdist_bridge.XdistBridge(SimpleNamespace(device="cpu")).pytest_xdist_setupnodes([spec])
     assert spec.env == {}
+
+
+@pytest.mark.parametrize("mode", [(), ("-n2",)])
+def test_a_run_without_options_of_this_plugin_is_left_alone(project, mode):
+    project.pytester.makepyfile("def test_nothing():\n    pass")
+    result = project.run(*mode, manifest=False)
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*graded*")
+    assert not (project.path / "bench").exists()

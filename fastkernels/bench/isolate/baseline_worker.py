@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import secrets
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from fastkernels.bench.grade import (
     randomise_weights,
 )
 from fastkernels.bench.isolate.arena import Arena
-from fastkernels.bench.isolate.build import build, state_of
+from fastkernels.bench.isolate.build import build, held_by, state_of
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
 from fastkernels.bench.isolate.service import Service, private_copy
 from fastkernels.bench.isolate.slots import Slot
@@ -32,6 +32,18 @@ from fastkernels.bench.timing.peaks import measure_peaks
 from fastkernels.manifest import Scenario
 from fastkernels.results import Verdict
 from fastkernels.runtime.op import Op
+
+
+@dataclass(frozen=True)
+class Own:
+    """What the baseline works on outside of timed calls, and where timed calls have it."""
+
+    weights: dict[str, torch.Tensor]
+    """Private data of each parameter and buffer."""
+    sets: list[dict[str, Any]]
+    """Private timing sets."""
+    views: dict[str, torch.Tensor]
+    """Tensors in memory that the candidate sees too, `weight/NAME` and `set0/NAME`."""
 
 
 class BaselineService(Service):
@@ -44,6 +56,8 @@ class BaselineService(Service):
         self._slots: list[Slot] = []
         self._findings: list[Finding] = []
         self._module: nn.Module | None = None
+        self._written: set[str] = set()
+        self._own: Own | None = None
         self._judge: Judge | None = None
         self._native = False
 
@@ -109,11 +123,54 @@ class BaselineService(Service):
         with torch.inference_mode():
             outputs: list[torch.Tensor] = []
             _tensors(self._module(**inputs), outputs)
+            self._written = {name for name, value in inputs.items() if not _equal(value, self.sets[0][name])}
+            self._written |= set(self._module.donates(inputs))
             work = self._module.work(inputs, tuple(outputs))
         tensors = [t for t in (*inputs.values(), *outputs) if isinstance(t, torch.Tensor)]
         floats = [t.dtype for t in tensors if t.is_floating_point()]
         dtype = str(floats[0] if floats else torch.float32).removeprefix("torch.")
         return {"bytes": work.bytes, "flops": work.flops, "dtype": dtype}
+
+    def on_share(self, message: Message) -> Message:
+        """Lay weights and the float inputs of the timing sets where both processes work on them in timed calls.
+
+        Integers stay private: no index that the baseline follows may lie where the candidate can write.
+        """
+        del message
+        assert self._module is not None
+        held = held_by(self._module)
+        tensors = {f"weight/{name}": tensor.detach() for name, tensor in held.items()}
+        tensors |= {f"set{i}/{name}": value for i, inputs in enumerate(self.sets) for name, value in inputs.items()
+                    if isinstance(value, torch.Tensor) and value.is_floating_point() and 0 not in value.stride()}
+        slots = self.shared.write(tensors)
+        views = {slot.name: self.shared.tensor(slot) for slot in slots}
+        self._own = Own({name: tensor.data for name, tensor in held.items()}, self.sets, views)
+        for name, tensor in held.items():
+            tensor.data = views[f"weight/{name}"]
+        self.sets = [{name: views.get(f"set{i}/{name}", value) for name, value in inputs.items()}
+                     for i, inputs in enumerate(self.sets)]
+        self.synchronize()
+        return {"slots": [slot.to_dict() for slot in slots], "arenas": {"shared": self.shared.reference()}}
+
+    def on_unshare(self, message: Message) -> Message:
+        """Take the private weights and inputs back; a finding where what was shared is no longer what it was."""
+        del message
+        assert self._own is not None
+        assert self._module is not None
+        self.synchronize()
+        own, self.sets, self._call = self._own, self._own.sets, None
+        for name, tensor in held_by(self._module).items():
+            tensor.data = own.weights[name]
+        weights = self._changed_weights()
+        inputs = sorted({name for i, inputs in enumerate(own.sets) for name, value in inputs.items()
+                         if name not in self._written and not _equal(own.views.get(f"set{i}/{name}", value), value)})
+        damaged = self.shared.damaged()
+        if not (weights or inputs or damaged):
+            return {}
+        by_inputs = Verdict.MUTATED_INPUT if inputs else Verdict.OUT_OF_BOUNDS_WRITE
+        verdict = Verdict.MUTATED_WEIGHT if weights else by_inputs
+        what = ", ".join(weights or inputs) or f"memory beside {damaged}"
+        return {"finding": {"verdict": str(verdict), "message": f"timed calls changed {what}", "correctness": None}}
 
     def on_environment(self, message: Message) -> Message:
         """Machine, device and versions."""
@@ -128,8 +185,8 @@ class BaselineService(Service):
     def free(self) -> None:
         """Free what the scenario before has left."""
         self._draws, self._before, self._slots, self._findings = [], {}, [], []
-        self._judge = self._module = None
-        for arena in (self.weights, self.inputs, self.outputs):
+        self._judge = self._module = self._own = None
+        for arena in (self.weights, self.inputs, self.outputs, self.shared):
             arena.release()
         super().free()
 
@@ -174,9 +231,27 @@ class BaselineService(Service):
         damaged = self.inputs.damaged()
         after = {slot.name: self.inputs.tensor(slot) for slot in self._slots}
         inputs_after = {name: after.get(name, value) for name, value in self._before.items()}
+        weights_changed = [*answer["weights_changed"], *self._changed_weights()]
         return CallOutcome(outputs=outputs, inputs_after=inputs_after, aliases=answer["aliases"],
-                           weights_changed=answer["weights_changed"], structure=answer["tree"],
+                           weights_changed=weights_changed, structure=answer["tree"],
                            canaries=[] if damaged is None else [damaged])
+
+
+    def _changed_weights(self) -> list[str]:
+        """Weights that the candidate has shared memory for and that differ from the private ones."""
+        if self._own is None:
+            return []
+        views = self._own.views
+        return [name for name, value in self._own.weights.items() if not _equal(views[f"weight/{name}"], value)]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """True for other values than tensors, and for tensors of the same bits (a NaN equals itself)."""
+    return not isinstance(a, torch.Tensor) or torch.equal(_bits(a), _bits(b))
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
 def _rolled(sets: list[dict[str, Any]]) -> dict[str, Any]:

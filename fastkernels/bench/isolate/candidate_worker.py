@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fastkernels.bench.isolate.arena import Arena
-from fastkernels.bench.isolate.build import build, everything_of, state_of
+from fastkernels.bench.isolate.build import build, everything_of, held_by, state_of
 from fastkernels.bench.isolate.failure import failure
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.service import Service
@@ -104,6 +104,24 @@ class CandidateService(Service):
         """Copy the outputs of the last call into the arena, which has grown since."""
         self.follow(message)
         return {"slots": self._place()}
+
+    def on_share(self, message: Message) -> Message:
+        """Work on the same memory as the baseline in timed calls; says whether all weights could be moved there."""
+        assert self._module is not None
+        self.follow(message)
+        given = {slot.name: self.shared.tensor(slot) for slot in map(Slot.from_dict, message["slots"])}
+        moved = 0
+        held = held_by(self._module)
+        for name, tensor in held.items():
+            view = given.get(f"weight/{name}")
+            if view is not None and _may_stand_for(view, tensor):
+                self._kept[name] = tensor.data  # what a graph or a cached pointer of the candidate's may refer to
+                tensor.data = view
+                moved += 1
+        self.sets = [{name: given.get(f"set{i}/{name}", value) for name, value in inputs.items()}
+                     for i, inputs in enumerate(self.sets)]
+        self.synchronize()
+        return {"all": moved == len(held)}
 
     def free(self) -> None:
         """Free what the scenario before has left."""
@@ -226,6 +244,13 @@ def _span(tensor: torch.Tensor) -> tuple[str, int, int]:
 
 def _overlap(a: tuple[str, int, int], b: tuple[str, int, int]) -> bool:
     return a[0] == b[0] and a[1] < b[2] and b[1] < a[2]
+
+
+def _may_stand_for(view: torch.Tensor, tensor: torch.Tensor) -> bool:
+    """Whether nothing but the address differs."""
+    plain = type(tensor) in (torch.Tensor, nn.Parameter, nn.Buffer)
+    return (plain and view.dtype == tensor.dtype and view.shape == tensor.shape and view.stride() == tensor.stride()
+            and _same_bits(view, tensor.detach()))
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

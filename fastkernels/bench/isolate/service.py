@@ -22,7 +22,7 @@ class Service:
 
     def __init__(self, device: torch.device, arenas: list[Arena]) -> None:
         self.device = device
-        self.weights, self.inputs, self.outputs = arenas
+        self.weights, self.inputs, self.outputs, self.shared = arenas
         self.sets: list[dict[str, Any]] = []
         self._timer: Timer | None = None
         self._call: Call | None = None

@@ -32,7 +32,10 @@ SET_BYTES = {"cpu": 64 * 1024**2, "cuda": 8 * 1024**3}
 MIN_INTERVAL = {"cpu": 0.01, "cuda": 0.005}
 """Half-width of the rounds' interval at which timing stops; on a CPU processes differ by 1 % in any case."""
 
-ATTEMPTS = 2
+SAME_MEMORY = {"cpu": False, "cuda": True}
+"""Whether timed calls of both sides work on the same physical memory, whose placement then cancels (docs/timing.md)."""
+
+COMPARISONS = 2
 """Times that a comparison is made before its times count as too fast or tampered with."""
 
 
@@ -77,17 +80,19 @@ def time_scenario(attempt: Attempt) -> None:
     found, settings, device = attempt.found, attempt.settings, attempt.workers.device
     with work_section(device) as waited_s:
         found.waited_s += waited_s
-        method = _load_sets(attempt)
+        method, same_memory = _load_sets(attempt)
         work = attempt.trusted({"do": "work"})
     least = Work(work["bytes"], work["flops"])
     with timing_section(device) as waited_s:
         found.waited_s += waited_s
         peaks = Peaks.from_dict(attempt.trusted({"do": "peaks"})["peaks"])
-        comparison = _credible_times(attempt, method, floor_s(least, peaks))
+        comparison = _credible_times(attempt, method, same_memory, floor_s(least, peaks))
     if comparison is None:
         return
     with work_section(device) as waited_s:
         found.waited_s += waited_s
+        if SAME_MEMORY[device] and attempt.take(attempt.trusted({"do": "unshare"})):
+            return
         if attempt.call_and_judge(attempt.trusted({"do": "draw"}), {"set": 0}):
             found.message += " (in a call after timing, with new values in the memory of the timed calls)"
             return
@@ -99,7 +104,7 @@ def time_scenario(attempt: Attempt) -> None:
                          f"{comparison.speedup_high:.3f}) is under the demanded {wanted:g}")
 
 
-def _credible_times(attempt: Attempt, method: str, floor: float) -> Comparison | None:
+def _credible_times(attempt: Attempt, method: str, same_memory: bool, floor: float) -> Comparison | None:
     """Compare the two sides; None, with the verdict set, where the candidate's times are not to be believed.
 
     Times that look wrong are taken once more before they count: load that came or went between the processes' clocks
@@ -107,9 +112,10 @@ def _credible_times(attempt: Attempt, method: str, floor: float) -> Comparison |
     """
     found, settings = attempt.found, attempt.settings
     plan = TimingPlan(method=method, num_warmup=settings.num_warmup, num_runs=settings.num_runs,
-                      max_time_s=settings.max_time_s, min_interval=MIN_INTERVAL[attempt.workers.device])
+                      max_time_s=settings.max_time_s, min_interval=MIN_INTERVAL[attempt.workers.device],
+                      same_memory=same_memory)
     trouble: tuple[Verdict, str] | None = None
-    for _ in range(ATTEMPTS):
+    for _ in range(COMPARISONS):
         try:
             comparison = compare(WorkerLane(attempt.trusted, attempt.note),
                                  WorkerLane(attempt.workers.candidate, attempt.note), plan)
@@ -134,8 +140,11 @@ def timing_of(comparison: Comparison, work: Work, bound_s: float) -> Timing:
                   candidate_roofline=bound_s / comparison.candidate_s)
 
 
-def _load_sets(attempt: Attempt) -> str:
-    """Draw the sets of inputs into both processes and open the timers; the name of the method."""
+def _load_sets(attempt: Attempt) -> tuple[str, bool]:
+    """Draw the sets of inputs into both processes and open the timers.
+
+    Returns the name of the method and whether inputs and all weights lie in the same memory.
+    """
     count, index = MAX_SETS, 0
     while index < count:
         drawn = attempt.trusted({"do": "draw", "keep": True})
@@ -144,4 +153,6 @@ def _load_sets(attempt: Attempt) -> str:
         count, index = max(MIN_SETS, min(MAX_SETS, fitting)), index + 1
     method = str(attempt.trusted({"do": "timer"})["method"])
     attempt.candidate({"do": "timer", "method": method})
-    return method
+    if not SAME_MEMORY[attempt.workers.device]:
+        return method, False
+    return method, attempt.candidate({"do": "share", **attempt.trusted({"do": "share"})}).get("all") is True

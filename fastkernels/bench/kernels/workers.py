@@ -19,6 +19,9 @@ START_TIMEOUT_S = 180.0
 TRUSTED_TIMEOUT_S = 900.0
 """Longest that one request to the trusted worker may take."""
 
+ARENAS = 4
+"""Blocks of shared memory: weights, inputs, outputs, and what both sides' timed calls work on."""
+
 _REPORTED = (Verdict.IMPORT_ERROR, Verdict.MISSING_CLASS, Verdict.INIT_ERROR, Verdict.WRONG_WEIGHTS,
              Verdict.FORWARD_ERROR, Verdict.OUT_OF_MEMORY)
 """What a candidate's process may say of itself."""
@@ -66,7 +69,7 @@ class Workers:
         if self.candidate_side.loaded != loaded:
             self.candidate_side.close()
         if not self._arenas:
-            self._arenas = [create_file() for _ in range(3)]
+            self._arenas = [create_file() for _ in range(ARENAS)]
         self._start(self.trusted_side, {"baseline": self.settings.baseline}, None)
         self.candidate_side.loaded = loaded
         limit = None
