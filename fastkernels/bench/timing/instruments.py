@@ -31,7 +31,7 @@ INSTRUMENTS = {
 """Every instrument by name, for two processes that each have inputs and weights in memory of their own."""
 
 SAME_MEMORY = {
-    "cupti": Instrument("cupti", resolution_s=32e-9, process_spread_s=12e-9, process_spread=0.0015),
+    "cupti": Instrument("cupti", resolution_s=32e-9, process_spread_s=25e-9, process_spread=0.002),
 }
 """Those that differ where both processes work on the same physical memory: its placement then cancels."""
 

@@ -8,7 +8,8 @@ from typing import Protocol
 from fastkernels.results import Verdict
 
 FROM_ROUNDS_S = 0.02
-"""From this time per call on, the clock around the rounds themselves is exact enough and no calls are added."""
+"""From this time per call on, the clock around the rounds themselves is exact enough on a CPU and no calls are added.
+On CUDA a round holds more calls than it reports (see `cupti.SETTLE_CALLS`), so that it cannot stand for a witness."""
 TARGET_S = {"wall": 0.0005}
 """Time that N calls shall take, by method: short on a CPU, to fit between interruptions."""
 CUDA_TARGET_S = 0.002

@@ -25,6 +25,7 @@ class FakeLane:
         self.measured: list[int] = []
         self.drift: Callable[[float], float] = lambda now: 1.0
         self.not_captured: str | None = None
+        self.settle = 0  # calls at the head of each `measure` that are not reported
 
     def _calls(self, calls: int) -> Iterator[float]:
         self.clock.now += self.message_s
@@ -36,6 +37,7 @@ class FakeLane:
     def measure(self, calls: int) -> list[float]:
         self.log.append(self.name)
         self.measured.append(calls)
+        list(self._calls(self.settle))
         return [took * self.reported for took in self._calls(calls)]
 
     def eager(self, calls: int) -> list[float]:

@@ -84,6 +84,14 @@ def test_early_stop_keeps_the_coverage(rounds):
     assert held / runs >= 0.93
 
 
+def test_calls_that_settle_the_clocks_do_not_make_a_long_call_look_tampered_with():
+    clock, a, b = lanes(0.04, 0.04)
+    a.settle = b.settle = 2
+    found = compare(a, b, TimingPlan(method="cupti"), clock)
+    assert found.candidate_witness_s == pytest.approx(0.04, rel=0.05)
+    assert check_times(found, 0.0) is None
+
+
 def test_eager_latency_and_witness_are_reported_for_both_sides():
     clock, a, b = lanes(1e-4, 2e-4)
     found = compare(a, b, TimingPlan(), clock)
