@@ -5,7 +5,7 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints-cpu.txt
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint clean
+.PHONY: install demo test redteam check lint clean
 
 $(BIN)/.installed: pyproject.toml setup.py $(wildcard $(CONSTRAINTS))
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,9 @@ demo: install  ## the main job: grade the example rms_norm on the shapes of ever
 
 test: install  ## this project's own tests
 	$(BIN)/pytest
+
+redteam: install  ## adversarial candidates and their honest twins: expected and given verdicts; all CLASSES, or some
+	$(BIN)/python tests/redteam/run.py $(CLASSES)
 
 check: install  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Times the collection of the whole shipped manifest: `python benchmarks/collect_only.py [runs]`."""
+"""Times the collection of the shipped manifest: `python benchmarks/collect_only.py [runs [level ...]]`, else all."""
 
 import os
 import statistics
@@ -30,7 +30,9 @@ def main() -> None:
     """Print medians: seconds of collection (manifest, candidates, items), its CPU seconds, and the whole process."""
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     plugin = [] if plugin_is_installed() else ["-p", PLUGIN]
-    command = [sys.executable, "-m", "pytest", *plugin, "--fk-level=1", "--collect-only", "-q"]
+    levels = sys.argv[2:] or ["1", "2", "3"]
+    selection = [f"--fk-level={level}" for level in levels]
+    command = [sys.executable, "-m", "pytest", *plugin, *selection, "--collect-only", "-q"]
     whole, collecting, computing = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "probe.py").write_text(PROBE)

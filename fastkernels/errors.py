@@ -17,8 +17,25 @@ class SelectionError(FastKernelsError):
     """A selection that names something unknown or leaves nothing to grade."""
 
 
+class ModelError(FastKernelsError):
+    """A model that cannot be built: its config, or a tensor parallel degree that does not fit it."""
+
+
+class WeightsError(FastKernelsError):
+    """Weights that do not fit the model, or that cannot be read."""
+
+    def __init__(self, message: str, tensor: str = "") -> None:
+        super().__init__(message)
+        self.tensor = tensor
+        """Name of the first tensor at fault, as the checkpoint has it; empty where the fault is none of a tensor's."""
+
+
 class CandidateError(FastKernelsError):
     """A candidate directory or file that cannot be used at all."""
+
+
+class DeploymentError(FastKernelsError):
+    """Candidates that a run of the kernel tier has found unfit for a whole model; the message lists them."""
 
 
 class DeviceError(FastKernelsError):
@@ -35,6 +52,10 @@ class ResultsError(FastKernelsError):
 
 class ReportError(FastKernelsError):
     """A report that cannot be made: nothing to show, nowhere to write, or packages that are not installed."""
+
+
+class TrackingError(FastKernelsError):
+    """A store of tracked runs that cannot be read or served: not installed, not reachable, or broken."""
 
 
 def did_you_mean(found: object, allowed: Iterable[object]) -> str:

@@ -10,7 +10,9 @@ EVIDENCE_WIDTH = 300
 
 def failure_text(result: ScenarioResult) -> str:
     """Return the lines for pytest's failure section; the first says what is wrong."""
-    lines = [f"{result.verdict}: {result.message}" if result.message else str(result.verdict)]
+    gates = [f"gate {name} failed: {gate.reason}" for name, gate in result.gates.items() if gate.failed]
+    verdict = f"{result.verdict}: {result.message}" if result.message else str(result.verdict)
+    lines = gates or [verdict] if result.verdict.ok else [verdict, *gates]
     if result.shared_with:
         lines.append(f"graded as {result.shared_with}, which has the same shapes")
     else:

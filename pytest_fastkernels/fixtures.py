@@ -36,7 +36,7 @@ def fk_grade(request: pytest.FixtureRequest) -> "Callable[..., ScenarioResult]":
     def grade(scenario: "Scenario", check: bool = True) -> "ScenarioResult":
         result = fk.grade(item, scenario)
         if check:
-            judge(result)
+            judge(result, fk.settings.require_gates)
         return result
 
     return grade

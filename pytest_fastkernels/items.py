@@ -38,18 +38,21 @@ class ScenarioItem(pytest.Item):
     scenario: "Scenario"
 
     def runtest(self) -> None:
-        """Grade the scenario; fails with the finding unless it passed."""
-        check(self.fk.grade(self, self.scenario))
+        """Grade the scenario; fails with the finding unless it passed, with its gates where they are required."""
+        check(self.fk.grade(self, self.scenario), self.fk.settings.require_gates)
 
     def reportinfo(self) -> tuple[str, None, str]:
         """The manifest stands for a test file."""
         return str(self.fk.plan.manifest), None, self.name
 
 
-def check(result: ScenarioResult) -> None:
-    """Fail the running test unless the scenario passed; the message holds the finding and how to reproduce it."""
+def check(result: ScenarioResult, require_gates: bool = False) -> None:
+    """Fail the running test unless the scenario passed; the message holds the finding and how to reproduce it.
+
+    require_gates: a deployment gate that was tried must have been passed too.
+    """
     __tracebackhide__ = True
-    if not result.verdict.ok:
+    if not result.verdict.ok or (require_gates and any(gate.failed for gate in result.gates.values())):
         from pytest_fastkernels.failure import failure_text
 
         pytest.fail(failure_text(result), pytrace=False)
@@ -57,6 +60,13 @@ def check(result: ScenarioResult) -> None:
 
 def collect_scenarios(session: pytest.Session, fk: "FkSession", scenarios: "Iterable[Scenario]") -> list[pytest.Item]:
     """Build the items under `session`, firing the hooks that pytest fires for collectors of its own."""
+    from fastkernels.manifest import collector_paused
+
+    with collector_paused():
+        return _collect(session, fk, scenarios)
+
+
+def _collect(session: pytest.Session, fk: "FkSession", scenarios: "Iterable[Scenario]") -> list[pytest.Item]:
     by_op: dict[str, list[Scenario]] = {}
     for scenario in scenarios:
         by_op.setdefault(scenario.op, []).append(scenario)

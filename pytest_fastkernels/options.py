@@ -13,9 +13,9 @@ from fastkernels.errors import did_you_mean, one_of
 PREFIX = "--fk-"
 GROUP = "fastkernels"
 DEVICES = ("auto", "cpu", "cuda")
-BASELINES = ("auto", "native")
-LATER_BASELINES = {"production": "auto", "vllm": "auto"}
-"""Words that a user may try, and what to give in this version."""
+SANDBOXES = ("auto", "require", "off")
+OTHER_WORDS = {"production": "auto", "torch": "native", "pytorch": "native"}
+"""Words that a user may try for a baseline, and what is meant."""
 
 
 def whole(text: str, least: int = 0) -> int:
@@ -55,11 +55,23 @@ def device(text: str) -> str:
 
 
 def baseline(text: str) -> str:
-    """Read the baseline's provider."""
-    if text in LATER_BASELINES:
-        raise ValueError(f"{text!r} is not available in this version; the choices are {', '.join(BASELINES)} "
-                         f"({LATER_BASELINES[text]!r} is the production path of the device)")
+    """Read the baseline's provider; ValueError for `vllm` where that is not installed."""
+    from fastkernels.bench.isolate.providers import BASELINES, VLLM, vllm_missing
+
+    if text in OTHER_WORDS:
+        raise ValueError(f"{text!r} is not one of {', '.join(BASELINES)}. Did you mean {OTHER_WORDS[text]!r}?")
+    missing = vllm_missing() if text == VLLM else None
+    if missing:
+        raise ValueError(missing)
     return word(text, BASELINES)
+
+
+def gate(text: str) -> str:
+    """Read a deployment gate or a word for several."""
+    from fastkernels.bench.kernels.gate_choice import chosen_gates
+
+    chosen_gates((text,))
+    return text
 
 
 @dataclass(frozen=True)
@@ -123,8 +135,8 @@ OPTIONS = (
            Path, ini=True),
     Option("device", "Device to grade on: auto (CUDA where there is a device), cpu or cuda.", "DEVICE",
            device, "auto", ini=True),
-    Option("baseline", "What the baseline runs: auto (the production path of the device) or native (plain PyTorch).",
-           "PATH", baseline, "auto", ini=True),
+    Option("baseline", "What candidates are timed against: auto (the device's production path), native (plain "
+           "PyTorch) or vllm (vLLM's own modules, where it is installed).", "NAME", baseline, "auto", ini=True),
     Option("num_warmup", "Warm-up calls of each side before timing.", "N", whole, 10, ini=True, needs_timing=True),
     Option("num_runs", "Most timed calls of each side; timing stops early when the interval is tight.", "N",
            partial(whole, least=1), 100, ini=True, needs_timing=True),
@@ -133,8 +145,16 @@ OPTIONS = (
     Option("min_speedup", "Fail a correct candidate whose speedup is under this ratio, such as 1.0.", "RATIO", positive,
            ini=True, needs_timing=True),
     Option("no_timing", "Check correctness only."),
+    Option("allow_passthrough", "Grade candidates that call the baseline or a library of finished kernels (vLLM, "
+           "FlashInfer, ...) as any other; without it their verdict is passthrough."),
+    Option("gates", "Deployment gates to try after a right verdict: strided, stream, no_sync, cuda_graph, compile; or "
+           "all, none, auto alone. Without it, auto: those that cost little.", "NAME", gate, many=True),
+    Option("require_gates", "Fail a scenario whose kernel fails a deployment gate that was tried."),
     Option("timeout", "Seconds that one call into the candidate's process may take before it counts as hung.",
            "SECONDS", positive, 60.0, ini=True),
+    Option("sandbox", "What confines a candidate's process: auto (all that the kernel has, with a warning where "
+           "something is missing), require (an error there) or off.", "MODE", partial(word, allowed=SANDBOXES),
+           "auto", ini=True),
     Option("seed", "Seed of weights and inputs. Without it, a fresh one each run, printed at the end.", "N", whole),
     Option("output_json", "File for the results; the log of finished scenarios lies beside it (.jsonl).", "FILE", Path,
            "bench/results/kernels.json", ini=True),
@@ -172,7 +192,7 @@ class Settings:
     device: str
     """`auto`, `cpu` or `cuda`."""
     baseline: str
-    """`auto` or `native`."""
+    """`auto`, `native` or `vllm`."""
     num_warmup: int
     """Warm-up calls of each side."""
     num_runs: int
@@ -183,8 +203,16 @@ class Settings:
     """Least speedup that passes."""
     no_timing: bool
     """Check correctness only."""
+    allow_passthrough: bool
+    """Grade candidates that call foreign kernels as any other."""
+    gates: tuple[str, ...]
+    """Deployment gates asked for; empty means auto."""
+    require_gates: bool
+    """A failed gate fails the test."""
     timeout: float
     """Seconds before a call counts as hung."""
+    sandbox: str
+    """`auto`, `require` or `off`."""
     seed: int | None
     """Seed given by the user."""
     output_json: Path
@@ -237,11 +265,24 @@ def read_settings(config: pytest.Config) -> Settings:
         for option in OPTIONS:
             if option.needs_timing and option.flag in given:
                 raise pytest.UsageError(f"{option.flag} has no effect with --fk-no-timing; leave one of them out")
+    if values["gates"]:
+        _check_gates(values["gates"], values["require_gates"])
     asks = [flag for flag in ("--fk-list", "--fk-map") if flag in given]
     idle = [o.flag for o in OPTIONS if asks and o.flag in given and not (o.selects or o.name in LISTED)]
     if idle:
         raise pytest.UsageError(f"{', '.join(idle)} has no effect with {asks[0]}; leave one of them out")
     return Settings(**values, given=given)
+
+
+def _check_gates(gates: tuple[str, ...], required: bool) -> None:
+    from fastkernels.bench.kernels.gate_choice import NONE, chosen_gates
+
+    try:
+        chosen_gates(gates)
+    except ValueError as error:
+        raise pytest.UsageError(f"--fk-gates: {error}") from None
+    if required and gates == (NONE,):
+        raise pytest.UsageError("--fk-require-gates has no effect with --fk-gates=none; leave one of them out")
 
 
 def _value(config: pytest.Config, option: Option) -> Any:

@@ -90,7 +90,7 @@ def make_plan(settings: Settings, addresses: Collection[str], left_out: Mapping[
     graded_modules = {scenario.relative_module for scenario in scenarios}
     plan = Plan(
         manifest=manifest.path, scenarios=tuple(scenarios),
-        left_out=_left_out(scenarios, settings, addresses, left_out) if callable(left_out) else left_out,
+        left_out=_left_out(scenarios, addresses, left_out) if callable(left_out) else left_out,
         candidates_directory=candidates.directory, candidates=modules,
         subsumed=() if self_test else tuple(subsumed(graph, candidates, graded_modules)), self_test=self_test,
         sources={} if self_test else _sources(graph, graded_modules))
@@ -129,8 +129,6 @@ def _affected(scenarios: list[Scenario], settings: Settings, modules: tuple[str,
                             "(--fk-self-test grades the baseline itself)")
 
 
-def _left_out(scenarios: list[Scenario], settings: Settings, addresses: Collection[str],
-              rule: LeftOutRule) -> dict[str, str]:
-    unasked = [s for s in scenarios if s.tokens not in settings.seqlen and s.id not in addresses]
-    found = [rule(scenario) for scenario in unasked]
+def _left_out(scenarios: list[Scenario], addresses: Collection[str], rule: LeftOutRule) -> dict[str, str]:
+    found = [rule(scenario) for scenario in scenarios if scenario.id not in addresses]
     return {left.id: left.reason for left in found if left}

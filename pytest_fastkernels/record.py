@@ -41,7 +41,7 @@ def lost(scenario: "Scenario", why: str, **more: Any) -> ScenarioResult:
 class RunRecord:
     """Results in the order in which they came, and what was expected."""
 
-    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
     """UTC time, ISO 8601."""
     clock: float = field(default_factory=time.monotonic)
     """Monotonic seconds at the start."""
@@ -51,6 +51,8 @@ class RunRecord:
     """Everything graded."""
     environment: dict[str, Any] = field(default_factory=dict)
     """Machine and versions, as the grading process described them."""
+    ended: float | None = None
+    """Monotonic seconds at the end; None until then."""
 
     def expect(self, node_ids: Iterable[str], scenarios: Mapping[str, "Scenario"]) -> None:
         """Note which of these node ids are scenarios."""
@@ -69,7 +71,11 @@ class RunRecord:
         graded = self.graded
         return [LeftOut(s.id, NOT_REACHED) for s in self.expected.values() if s.id not in graded]
 
+    def end(self) -> None:
+        """Stop the clock: what is done with the results takes time too."""
+        self.ended = time.monotonic()
+
     @property
     def wall_s(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.clock
+        """Seconds since the start, at the end those of the run."""
+        return (time.monotonic() if self.ended is None else self.ended) - self.clock

@@ -35,6 +35,17 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def gate_lines(results: Iterable[ScenarioResult]) -> list[str]:
+    """One line for each deployment gate that failed, with its first reason; equal shapes count each."""
+    failed: dict[str, list[ScenarioResult]] = {}
+    for result in results:
+        for name, gate in result.gates.items():
+            if gate.failed:
+                failed.setdefault(name, []).append(result)
+    return [f"gate {name} failed in {plural(len(found), 'scenario')}, first {found[0].id}: "
+            f"{found[0].gates[name].reason}" for name, found in failed.items()]
+
+
 class Group:
     """The scenarios of one operator and model."""
 
@@ -168,6 +179,7 @@ class Report:
         kind = ", self-test" if results and all(result.self_test for result in results) else ""
         lines = [f"graded {plural(len(results), 'scenario')} ({plural(shapes, 'shape')}) on {fk.device} in "
                  f"{fk.record.wall_s:.1f} s{kind}: {counted(results)}"] if results else []
+        lines += gate_lines(results)
         lines += _left_out_lines(fk.left_out())
         for found in fk.plan.subsumed:
             why = "has no effect: nothing selected uses it"

@@ -9,7 +9,8 @@ from pytest_fastkernels.options import BY_NAME
 if TYPE_CHECKING:
     from pytest_fastkernels.session import FkSession
 
-KEPT = ("candidates", "manifest", "self_test", "device", "baseline", "no_timing", "min_speedup", "timeout")
+KEPT = ("candidates", "manifest", "self_test", "device", "baseline", "no_timing", "min_speedup", "timeout",
+        "allow_passthrough", "gates", "require_gates")
 """Options that change a verdict."""
 PLUGIN = "pytest_fastkernels.plugin"
 
@@ -24,6 +25,8 @@ def command(fk: "FkSession", address: str, seed: int) -> str:
             words.append(option.flag)
         elif isinstance(value, Path):
             words.append(f"{option.flag}={fk.shown(value)}")
+        elif isinstance(value, tuple):
+            words += [f"{option.flag}={','.join(value)}"] if value else []
         elif option.flag in fk.settings.given and value is not False:
             words.append(f"{option.flag}={value}")
     return shlex.join([*words, f"--fk-seed={seed}"])

@@ -205,17 +205,25 @@ class FkSession:
             return
         else:
             self.report.finish()
+            self.record.end()
             order = {address: number for number, address in enumerate(self.by_id)}
             self.record.results.sort(key=lambda result: order.get(result.id, len(order)))
             if self.benchmark:
                 self.report.notes.append(self.benchmark.shorten_table())
             if self.record.results:
-                from fastkernels.results import write_result
-
-                self.settings.output_json.parent.mkdir(parents=True, exist_ok=True)
-                write_result(self.settings.output_json, self.result_file())
+                self.keep(self.result_file(), session.exitstatus)
             elif session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def keep(self, result: "KernelBenchResult", exit_status: int) -> None:
+        """Write the results file and record the run."""
+        from fastkernels.results import write_result
+        from pytest_fastkernels.tracking_bridge import record_run
+
+        self.settings.output_json.parent.mkdir(parents=True, exist_ok=True)
+        write_result(self.settings.output_json, result)
+        self.report.notes.append(result.environment.get("sandbox", {}).get("missing", ""))
+        self.report.notes += record_run(result, exit_status, self.config.invocation_params.dir)
 
     def attach(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Put an item's results on its report as plain data."""

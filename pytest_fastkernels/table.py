@@ -4,15 +4,15 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from fastkernels.results import ScenarioResult, Timing, Verdict
+from fastkernels.results import GateOutcome, ScenarioResult, Timing, Verdict
 
 WIDTH = 120
 """Columns that a row may take."""
 ROWS = 60
 """Rows above which scenarios are summed up; -v shows each."""
 HEADER = ("operator", "model", "TP", "tokens", "verdict", "max_abs", "max_ratio", "baseline", "candidate", "speedup",
-          "roof")
-SHRINKABLE = {0: 12, 1: 10}
+          "roof", "gates")
+SHRINKABLE = {0: 12, 1: 10, 11: 12}
 """Columns that may be cut to fit, with the least width of each; a verdict never is."""
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
@@ -22,7 +22,7 @@ class Row:
     """One line of the table."""
 
     cells: tuple[str, ...]
-    """One text per column of HEADER."""
+    """One text per column of HEADER; the last is empty where no gate was tried."""
     ok: bool
     """False where a scenario in it failed."""
 
@@ -87,7 +87,7 @@ def _scenario_row(group: list[ScenarioResult]) -> Row:
         _operator(first), _several(group, lambda r: r.model), _listed(sorted({r.tp for r in group})), str(first.tokens),
         _verdict(group), *_errors([first]), seconds(timing.baseline_s) if timing else "-",
         seconds(timing.candidate_s) if timing else "-", _speedup(timing) if timing else "-",
-        f"{timing.candidate_roofline:.0%}" if timing else "-"), first.verdict.ok)
+        f"{timing.candidate_roofline:.0%}" if timing else "-", _gates([first])), first.verdict.ok)
 
 
 def _summary_row(group: list[ScenarioResult]) -> Row:
@@ -99,7 +99,8 @@ def _summary_row(group: list[ScenarioResult]) -> Row:
     roof = f"{median(timing.candidate_roofline for timing in timings):.0%}" if timings else "-"
     return Row((
         _operator(group[0]), _several(group, lambda r: r.model), _listed(sorted({r.tp for r in group})), span,
-        _counts(group), *_errors(group), "", "", speedup, roof), all(result.verdict.ok for result in group))
+        _counts(group), *_errors(group), "", "", speedup, roof, _gates(group)),
+        all(result.verdict.ok for result in group))
 
 
 def _operator(result: ScenarioResult) -> str:
@@ -138,6 +139,14 @@ def _errors(group: list[ScenarioResult]) -> tuple[str, str]:
     return f"{max(c.max_abs_error for c in found):.1e}", f"{max(c.max_error_ratio for c in found):.3g}"
 
 
+def _gates(group: list[ScenarioResult]) -> str:
+    """`2/2` gates passed of those that applied, and the names of those failed."""
+    tried = [(name, gate) for result in group for name, gate in result.gates.items()
+             if gate.outcome is not GateOutcome.NOT_APPLICABLE]
+    failed = [name for name, gate in tried if gate.failed]
+    return f"{len(tried) - len(failed)}/{len(tried)} {' '.join(dict.fromkeys(failed))}".rstrip() if tried else ""
+
+
 def _speedup(timing: Timing) -> str:
     return f"{_ratio(timing.speedup)}x [{_ratio(timing.speedup_low)}, {_ratio(timing.speedup_high)}]"
 
@@ -148,13 +157,15 @@ def _ratio(value: float) -> str:
 
 
 def _layout(rows: list[Row], note: str) -> Table:
-    widths = [max(len(row[i]) for row in [HEADER, *(row.cells for row in rows)]) for i in range(len(HEADER))]
+    columns = len(HEADER) if any(row.cells[-1] for row in rows) else len(HEADER) - 1
+    header, shrinkable = HEADER[:columns], [i for i in SHRINKABLE if i < columns]
+    widths = [max(len(row[i]) for row in [header, *(row.cells for row in rows)]) for i in range(columns)]
     while sum(widths) + len(widths) - 1 > WIDTH:
-        over = max(SHRINKABLE, key=lambda i: widths[i] - SHRINKABLE[i])
+        over = max(shrinkable, key=lambda i: widths[i] - SHRINKABLE[i])
         if widths[over] <= SHRINKABLE[over]:
             break
         widths[over] -= 1
-    lines = [(_line(HEADER, widths), True), *((_line(row.cells, widths), row.ok) for row in rows)]
+    lines = [(_line(header, widths), True), *((_line(row.cells[:columns], widths), row.ok) for row in rows)]
     return Table(tuple(lines), note)
 
 
@@ -162,5 +173,5 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     texts = []
     for i, (cell, width) in enumerate(zip(cells, widths, strict=True)):
         text = cell if len(cell) <= width else cell[:width - 1] + "~"
-        texts.append(text.ljust(width) if i in (0, 1, 4, 9) else text.rjust(width))
+        texts.append(text.ljust(width) if i in (0, 1, 4, 9, 11) else text.rjust(width))
     return " ".join(texts).rstrip()

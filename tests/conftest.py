@@ -6,27 +6,29 @@ from typing import Any
 
 import pytest
 from browser import find_browser
+from ranks import Ranks
 
-from fastkernels.env import require_browser, require_gpu
+from fastkernels.env import require_browser, required_gpus
 
 SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"
 
 
-def has_gpu() -> bool:
+def has_gpus(count: int) -> bool:
     import torch
 
-    return torch.cuda.is_available()
+    return torch.cuda.device_count() >= count
 
 
 NEEDS: dict[str, tuple[Callable[[], bool], Callable[[], Any], str]] = {
-    "gpu": (require_gpu, has_gpu, "no CUDA device"),
+    "gpu": (lambda: required_gpus() >= 1, lambda: has_gpus(1), "no CUDA device"),
+    "two_gpus": (lambda: required_gpus() >= 2, lambda: has_gpus(2), "fewer than two CUDA devices"),
     "browser": (require_browser, find_browser, "no Chromium"),
 }
 """By marker: whether its absence is a failure, whether it is here, and the reason of a skip."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `gpu` or `browser` where there is none; with FASTKERNELS_REQUIRE_...=1 they run and fail."""
+    """Skip tests by marker where what they need is missing; with FASTKERNELS_REQUIRE_... they run and fail."""
     for name, (is_required, is_here, reason) in NEEDS.items():
         marked = [item for item in items if item.get_closest_marker(name)]
         if marked and not is_required() and not is_here():
@@ -49,6 +51,22 @@ def browser() -> Iterator[Any]:
         opened = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    """Two tensor parallel ranks with gloo; some seconds to start, once a session."""
+    ranks = Ranks(2, tmp_path_factory.mktemp("ranks"))
+    yield ranks
+    ranks.stop()
+
+
+@pytest.fixture(scope="session")
+def gpu_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    """Two tensor parallel ranks with NCCL, a GPU each."""
+    ranks = Ranks(2, tmp_path_factory.mktemp("ranks"), "nccl")
+    yield ranks
+    ranks.stop()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MOUNTED = ("tasks", "agent", "manifests")
 SOURCES = ("fastkernels", "pytest_fastkernels", *MOUNTED)
-DATA = (".yaml", ".json", ".typed", ".gitkeep")
+DATA = (".yaml", ".json", ".typed", ".gitkeep", ".html", ".css", ".js")
 USE = """
 import importlib, importlib.resources, sys
 import fastkernels

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 
@@ -10,11 +11,13 @@ from fastkernels.errors import FastKernelsError, did_you_mean
 
 COMMANDS = {
     "kernels": ("fastkernels.cli.kernels", "grade candidates for single operators (a front for pytest --fk-...)"),
+    "create-stubs": ("fastkernels.cli.create_stubs", "write candidate files of a model's operators, to be filled in"),
     "compare": ("fastkernels.cli.compare", "compare two results files; exits 1 where a kernel got slower or wrong"),
     "report": ("fastkernels.cli.report", "write one HTML page from results files"),
     "history": ("fastkernels.cli.history", "list tracked runs, or the best run of each operator"),
     "mlflow-ui": ("fastkernels.cli.mlflow_ui", "browse tracked runs in MLflow's web page"),
     "generate-inputs": ("fastkernels.cli.generate_inputs", "derive the manifest from model configs"),
+    "capture-golden": ("fastkernels.cli.capture_golden", "record structured inputs of operators from a model run"),
 }
 """Module and one-line help of each command; a module has `add_parser(subparsers)` and `run(args) -> int`.
 
@@ -57,11 +60,25 @@ def run_command(words: list[str]) -> int:
     """Import the command's module, parse its options and run it."""
     parser = argparse.ArgumentParser(prog="fastkernels", allow_abbrev=False)
     module = importlib.import_module(COMMANDS[words[0]][0])
-    module.add_parser(parser.add_subparsers(dest="command"))
+    commands = parser.add_subparsers(dest="command")
+    module.add_parser(commands)
     end = words.index("--") if "--" in words and getattr(module, "PASSES_ON", False) else len(words)
     try:
-        args = parser.parse_args(words[:end], argparse.Namespace(passed_on=words[end + 1:]))
+        args, unknown = parser.parse_known_args(words[:end], argparse.Namespace(passed_on=words[end + 1:]))
+        if unknown:
+            refuse(commands.choices[words[0]], unknown)
     except SystemExit as end:
         return USAGE_ERROR if end.code else 0
     status: int = module.run(args)
     return status
+
+
+def refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> None:
+    """Exit as argparse does on what it does not know, with the nearest option."""
+    nearest = did_you_mean(unknown[0].partition("=")[0], option_names(parser)) if unknown[0].startswith("-") else ""
+    parser.error(f"unrecognized arguments: {' '.join(unknown)}{nearest}")
+
+
+def option_names(parser: argparse.ArgumentParser) -> list[str]:
+    """The options that the help of a command lists: `--output` and so on."""
+    return re.findall(r"(?m)^ +(?:-\w, )?(--[a-z][a-z-]*)", parser.format_help())

@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from fastkernels.errors import did_you_mean, one_of
+from fastkernels.manifest import context
 from fastkernels.manifest.generators import GENERATORS, TENSOR_DTYPES
 from fastkernels.manifest.scenario import Dim, resolve_dim
 from fastkernels.manifest.schema import SCHEMA_VERSION, EntryRow, InputRow, ManifestFile, OperatorRow, Problem
@@ -72,10 +73,31 @@ def _entry_problems(path: str, entry: EntryRow, file: ManifestFile) -> Iterator[
     if not _VARIANT.match(entry.variant):
         yield f"{path}.variant", f"{entry.variant!r} is not lower-case letters, digits and '_' only"
     yield from _init_problems(f"{path}.init", entry.init)
+    if entry.parameters < 0:
+        yield f"{path}.parameters", f"{entry.parameters} is under 0"
+    yield from _context_problems(f"{path}.context", entry)
     counts = [count for count in entry.tokens if count >= 1]
-    for index, (name, spec) in enumerate(entry.inputs.items()):
-        earlier = dict(list(entry.inputs.items())[:index])
-        yield from _input_problems(f"{path}.inputs.{name}", spec, counts, earlier)
+    earlier: dict[str, InputRow] = {}
+    for name, spec in flattened(entry).items():
+        section = "" if name.startswith(context.PREFIX) else "inputs."
+        yield from _input_problems(f"{path}.{section}{name}", spec, counts, earlier)
+        earlier[name] = spec
+
+
+def flattened(entry: EntryRow) -> dict[str, InputRow]:
+    """The context's values as `context.X`, then the inputs: the order in which they are drawn."""
+    return {**{context.PREFIX + name: spec for name, spec in entry.context.items()}, **entry.inputs}
+
+
+def _context_problems(path: str, entry: EntryRow) -> Iterator[Problem]:
+    for name in entry.context:
+        if name not in context.NAMES:
+            yield f"{path}.{name}", f"context value {one_of(name, context.NAMES)}"
+    if entry.context:
+        yield from ((f"{path}.{name}", problem) for name, problem in context.problems(entry.context))
+    for name in entry.inputs:
+        if name.startswith(context.PREFIX):
+            yield f"{path.removesuffix('context')}inputs.{name}", "values of the context stand in the section context"
 
 
 def _use_problems(path: str, use: str, file: ManifestFile) -> Iterator[Problem]:
@@ -93,8 +115,8 @@ def _use_problems(path: str, use: str, file: ManifestFile) -> Iterator[Problem]:
 
 def _init_problems(path: str, init: Mapping[str, Any]) -> Iterator[Problem]:
     for key, value in init.items():
-        if key == "dtype" and value not in TENSOR_DTYPES:
-            yield f"{path}.dtype", one_of(value, TENSOR_DTYPES)
+        if key in ("dtype", "params_dtype") and value not in TENSOR_DTYPES:
+            yield f"{path}.{key}", one_of(value, TENSOR_DTYPES)
         elif isinstance(value, str) and _NUMBER_TEXT.match(value):
             number = f"{float(value):.1e}"
             yield f"{path}.{key}", f"{value!r} is text in YAML 1.1; a number needs a point and a sign: {number}"
@@ -119,6 +141,8 @@ def _input_problems(path: str, spec: InputRow, counts: list[int], earlier: Mappi
         yield f"{path}.values", one_of(spec.values, GENERATORS)
         return
     yield from _argument_problems(f"{path}.args", spec)
+    if generator.from_context:
+        yield from _batch_problems(path, spec, {name.removeprefix(context.PREFIX) for name in earlier})
     if not generator.tensor:
         for key in ("shape", "dtype"):
             if getattr(spec, key):
@@ -138,6 +162,17 @@ def _input_problems(path: str, spec: InputRow, counts: list[int], earlier: Mappi
         yield from _fit_problems(path, spec, counts, earlier)
 
 
+def _batch_problems(path: str, spec: InputRow, before: set[str]) -> Iterator[Problem]:
+    """Yield what a generator that follows from the context's lengths misses before it."""
+    groups = (("seqused_k", "block_table"), ("cu_seqlens_k", "cu_seqlens_q"))
+    if not any(set(group) <= before for group in groups):
+        yield f"{path}.values", (f"{spec.values} follows from seqused_k and block_table, or cu_seqlens_q and "
+                                 "cu_seqlens_k, in the context before it")
+    elif (spec.values == "batch_slots" and "pages" not in spec.args
+          and "cu_seqlens_q" in before and "key_slots" not in before):
+        yield f"{path}.args.pages", "missing; batch_slots needs it where the context has no key_slots before it"
+
+
 def _argument_problems(path: str, spec: InputRow) -> Iterator[Problem]:
     generator = GENERATORS[spec.values]
     for name in generator.required:
@@ -150,6 +185,8 @@ def _argument_problems(path: str, spec: InputRow) -> Iterator[Problem]:
             yield f"{path}.{name}", f"unknown argument; {spec.values} takes {known}{nearest}"
         elif name == "std" and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
             yield f"{path}.std", f"{value!r} is not a number over 0"
+        elif name == "mean" and (isinstance(value, bool) or not isinstance(value, int | float)):
+            yield f"{path}.mean", f"{value!r} is not a number"
         elif name in generator.sizes and (problem := _size_problem(value, [1])):
             yield f"{path}.{name}", problem
         elif not _is_plain(value):

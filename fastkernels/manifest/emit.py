@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fastkernels.manifest.drafts import Alias
+
 WIDTH = 120
 _PLAIN = re.compile(r"^[A-Za-z_][\w./*+-]*$")
 _WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
@@ -31,6 +33,8 @@ def scalar(value: Any) -> str:
 
 def flow(value: Any) -> str:
     """Return a value in flow style on one line."""
+    if isinstance(value, Alias):
+        return f"*{value}"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -52,14 +56,29 @@ def wrapped(prefix: str, items: Sequence[Any]) -> Iterator[str]:
     yield line if items else line + "]"
 
 
+def anchored(section: str, named: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield mappings under names that are YAML anchors too, so that entries refer to them as `*NAME`."""
+    if named:
+        yield f"{section}:"
+    for name, mapping in named.items():
+        yield f"  {name}: &{name}"
+        for key, value in mapping.items():
+            if isinstance(value, list):
+                yield from wrapped(f"    {key}", value)
+            else:
+                yield f"    {scalar(key)}: {flow(value)}"
+
+
 def entry_lines(entry: Mapping[str, Any]) -> Iterator[str]:
     """Yield one item of an operator's `scenarios`."""
     yield from wrapped("    - uses", entry["uses"])
     yield from wrapped("      tokens", entry["tokens"])
-    for key in ("phase", "variant"):
+    for key in ("phase", "variant", "golden", "parameters"):
         if entry.get(key):
             yield f"      {key}: {scalar(entry[key])}"
     yield f"      init: {flow(entry['init'])}"
+    if entry.get("context"):
+        yield f"      context: {flow(entry['context'])}"
     yield "      inputs:"
     for name, spec in entry["inputs"].items():
         yield f"        {scalar(name)}: {flow(spec)}"
@@ -72,6 +91,10 @@ def manifest_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield "models:"
     for name, model in manifest["models"].items():
         yield f"  {name}: {flow(model)}"
+    if manifest.get("golden"):
+        yield f"golden: {flow(manifest['golden'])}"
+    yield from anchored("configs", manifest.get("configs", {}))
+    yield from anchored("contexts", manifest.get("contexts", {}))
     yield "operators:"
     for name, operator in manifest["operators"].items():
         yield f"  {name}:"

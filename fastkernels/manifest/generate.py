@@ -2,15 +2,16 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastkernels.errors import ManifestError
-from fastkernels.manifest.config import ModelConfig, read_config
+from fastkernels.manifest.catalog import OPERATORS
+from fastkernels.manifest.config import ModelConfig
+from fastkernels.manifest.drafts import Alias, Draft
 from fastkernels.manifest.emit import manifest_lines
-from fastkernels.manifest.families import ALL_OPERATORS
-from fastkernels.manifest.operators import CLASSES, Draft, drafts
+from fastkernels.manifest.reader import read_config
 from fastkernels.manifest.shard import Shard, divides
 
 TP_DEGREES = (1, 2, 4, 8)
@@ -27,18 +28,30 @@ def generate(
     configs: Iterable[ModelConfig], tps: Sequence[int] = TP_DEGREES, category: str = "llm", options: str = ""
 ) -> str:
     """Return the manifest's text for these models; `options` are the command's, for the header."""
+    lines = manifest_lines(build_manifest(configs, tps, category))
+    return HEADER.format(category=category, options=options) + "\n".join(lines) + "\n"
+
+
+def build_manifest(
+    configs: Iterable[ModelConfig], tps: Sequence[int] = TP_DEGREES, category: str = "llm"
+) -> dict[str, Any]:
+    """Return the manifest for these models as plain data, with `Alias` where its text refers to a mapping."""
     ordered = sorted(configs, key=lambda config: natural(config.name))
     _refuse_clashes(ordered)
     degrees = {config.name: [tp for tp in tps if divides(config, tp)] for config in ordered}
     _refuse_undivided(ordered, degrees, tps)
     shards = [Shard(config, tp) for config in ordered for tp in degrees[config.name]]
-    manifest = {
+    contexts: dict[str, Any] = {}
+    operators = _operators(shards, contexts)
+    used = {name for op in operators.values() for entry in op["scenarios"] for name in _aliases(entry["init"])}
+    return {
         "schema_version": 1,
         "category": category,
         "models": {config.name: {"id": config.model_id, "tp": degrees[config.name]} for config in ordered},
-        "operators": _operators(shards),
+        "configs": {config.name: dict(config.raw) for config in ordered if config.name in used},
+        "contexts": dict(sorted(contexts.items(), key=lambda item: natural(item[0]))),
+        "operators": operators,
     }
-    return HEADER.format(category=category, options=options) + "\n".join(manifest_lines(manifest)) + "\n"
 
 
 def shipped_configs(directory: Path) -> list[ModelConfig]:
@@ -54,22 +67,25 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _operators(shards: Sequence[Shard]) -> dict[str, Any]:
-    """Group the entries of all models by operator; equal ones become one with several uses."""
-    merged: dict[str, dict[str, dict[str, Any]]] = {op: {} for op in ALL_OPERATORS}
-    for shard in shards:
-        for draft in drafts(shard):
-            entry = merged[draft.op].setdefault(_key(draft), _entry(draft))
-            entry["uses"].append(shard.use)
-    return {
-        op: {"level": 1, "class": CLASSES[op], "scenarios": list(entries.values())}
-        for op, entries in merged.items()
-        if entries
-    }
+def _operators(shards: Sequence[Shard], contexts: dict[str, Any]) -> dict[str, Any]:
+    """Group the entries of all models by operator; equal ones become one with several uses. Fills `contexts`."""
+    found: dict[str, Any] = {}
+    for op, operator in OPERATORS.items():
+        entries: dict[str, dict[str, Any]] = {}
+        for shard in shards:
+            for draft in operator.rule(shard):
+                if draft.context is not None:
+                    contexts[draft.context.name] = draft.context.values
+                entries.setdefault(_key(draft), _entry(draft))["uses"].append(shard.use)
+        if entries:
+            found[op] = {"level": operator.level, "module": operator.module or op, "class": operator.class_name,
+                         "scenarios": list(entries.values())}  # fmt: skip
+    return found
 
 
 def _key(draft: Draft) -> str:
-    return json.dumps([draft.variant, draft.tokens, dict(draft.init), dict(draft.inputs)], sort_keys=True)
+    context = draft.context.name if draft.context else ""
+    return json.dumps([draft.variant, draft.tokens, dict(draft.init), context, dict(draft.inputs)], sort_keys=True)
 
 
 def _entry(draft: Draft) -> dict[str, Any]:
@@ -77,9 +93,15 @@ def _entry(draft: Draft) -> dict[str, Any]:
         "uses": [],
         "tokens": list(draft.tokens),
         "variant": draft.variant,
+        "parameters": draft.parameters,
         "init": dict(draft.init),
+        "context": Alias(draft.context.name) if draft.context else "",
         "inputs": dict(draft.inputs),
     }
+
+
+def _aliases(init: Mapping[str, Any]) -> list[str]:
+    return [value for value in init.values() if isinstance(value, Alias)]
 
 
 def _refuse_clashes(configs: Sequence[ModelConfig]) -> None:

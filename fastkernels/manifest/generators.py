@@ -10,6 +10,8 @@ TENSOR_DTYPES = (
 
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
 _INTEGERS = ("int32", "int64")
+_CHOICE = ("experts", "top_k")
+_SORTED = (*_CHOICE, "block_size")
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Generator:
     """Dtypes it can draw; empty where it makes no tensor."""
     sizes: tuple[str, ...] = ()
     """Arguments that are counts: a number of at least 1 or an expression in `tokens`."""
+    from_context: bool = False
+    """Whether it follows from the lengths in the entry's context (`seqused_k`, `cu_seqlens_q`), which must be there."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -37,14 +41,37 @@ class Generator:
 
 
 GENERATORS: dict[str, Generator] = {
-    "normal": Generator(optional=("std",), dtypes=_FLOATS),
+    "normal": Generator(optional=("std", "mean"), dtypes=_FLOATS),
+    "rank_part": Generator(required=("ranks",), dtypes=_FLOATS, sizes=("ranks",)),
+    "routed": Generator(
+        required=("gate", "top_k"), dtypes=_FLOATS,
+        optional=("norm", "bias", "groups", "top_groups", "least", "beside", "strength", "std"),
+        sizes=("top_k", "groups", "top_groups"),
+    ),
+    "router_logits": Generator(
+        required=("top_k",), optional=("groups", "top_groups"), dtypes=_FLOATS, sizes=("top_k", "groups", "top_groups")
+    ),
+    "routing_weights": Generator(dtypes=_FLOATS),
+    "topk_ids": Generator(required=("experts",), dtypes=_INTEGERS, sizes=("experts",)),
+    "expert_choices": Generator(required=_CHOICE, dtypes=_INTEGERS, sizes=_CHOICE),
+    "sorted_token_ids": Generator(required=_SORTED, dtypes=_INTEGERS, sizes=_SORTED),
+    "block_experts": Generator(required=_SORTED, dtypes=_INTEGERS, sizes=_SORTED),
+    "padded_rows": Generator(required=_SORTED, dtypes=_INTEGERS, sizes=_SORTED),
     "literal": Generator(required=("value",), dtypes=()),
     "positions": Generator(required=("max",), dtypes=_INTEGERS, sizes=("max",)),
-    "token_ids": Generator(required=("vocab",), dtypes=_INTEGERS, sizes=("vocab",)),
+    "token_ids": Generator(required=("vocab",), optional=("local",), dtypes=_INTEGERS, sizes=("vocab", "local")),
     "slot_mapping": Generator(required=("slots",), dtypes=_INTEGERS, sizes=("slots",)),
     "block_table": Generator(required=("pages",), dtypes=_INTEGERS, sizes=("pages",)),
-    "seqused_k": Generator(required=("max",), dtypes=_INTEGERS, sizes=("max",)),
+    "seqused_k": Generator(required=("max",), optional=("padded",), dtypes=_INTEGERS, sizes=("max",)),
     "cu_seqlens": Generator(required=("total", "sequences"), dtypes=_INTEGERS, sizes=("total", "sequences")),
     "same_as": Generator(required=("of",)),
+    "batch_slots": Generator(
+        required=("page_size",), optional=("pages",), dtypes=_INTEGERS, sizes=("page_size", "pages"), from_context=True
+    ),
+    "batch_positions": Generator(dtypes=_INTEGERS, from_context=True),
+    "key_slots": Generator(
+        required=("page_size", "pages"), optional=("first",), dtypes=_INTEGERS, sizes=("page_size", "pages"),
+        from_context=True,
+    ),
 }
 """Every generator by name."""

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastkernels.errors import ManifestError, did_you_mean
-from fastkernels.manifest.config import ModelConfig, read_config, short_name
+from fastkernels.manifest.config import ModelConfig
+from fastkernels.manifest.reader import read_config, short_name
 
 _HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
 

@@ -9,8 +9,10 @@ from typing import Any
 import yaml
 
 from fastkernels.errors import ManifestError
-from fastkernels.manifest import checks, schema
+from fastkernels.manifest import checks, golden, schema
 from fastkernels.manifest.manifest import Entry, Manifest, ModelEntry, OperatorEntry, shown
+from fastkernels.manifest.pause import collector_paused
+from fastkernels.manifest.quick_yaml import NotPlainError, load_plain
 from fastkernels.manifest.scenario import InputSpec
 
 SHOWN_PROBLEMS = 10
@@ -62,7 +64,8 @@ def load_manifest(path: Path | None = None) -> Manifest:
         raise ManifestError(f"{shown(file)}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ManifestError(f"{shown(file)}: not UTF-8: byte {error.start}: {error.reason}") from error
-    return parse_manifest(text, file)
+    with collector_paused():
+        return parse_manifest(text, file)
 
 
 def _nearest(file: Path) -> str:
@@ -80,12 +83,16 @@ def parse_manifest(text: str, file: Path) -> Manifest:
     problems = list(checks.problems(parsed))
     if problems:
         raise _error(file, problems)
-    return _build(file, parsed)
+    records = golden.load_index(file, parsed)
+    problems = list(golden.problems(parsed, records))
+    if problems:
+        raise _error(file, problems)
+    return _build(file, parsed, records)
 
 
 def _yaml(text: str, file: Path) -> object:
     try:
-        data: object = yaml.load(text, _Loader)
+        data: object = _quickly(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -101,6 +108,13 @@ def _yaml(text: str, file: Path) -> object:
     return data
 
 
+def _quickly(text: str) -> object:
+    try:
+        return load_plain(text)
+    except NotPlainError:
+        return yaml.load(text, _Loader)
+
+
 def _error(file: Path, problems: Sequence[schema.Problem]) -> ManifestError:
     lines = [f"{shown(file)}: {path}: {problem}" for path, problem in problems[:SHOWN_PROBLEMS]]
     if len(problems) > SHOWN_PROBLEMS:
@@ -108,23 +122,28 @@ def _error(file: Path, problems: Sequence[schema.Problem]) -> ManifestError:
     return ManifestError("\n".join(lines))
 
 
-def _build(path: Path, file: schema.ManifestFile) -> Manifest:
+def _build(path: Path, file: schema.ManifestFile, records: golden.Records) -> Manifest:
     models = {name: ModelEntry(name, row.id, tuple(row.tp)) for name, row in file.models.items()}
     operators = {
         name: OperatorEntry(name, row.level, row.module or name, row.class_name, file.category)
         for name, row in file.operators.items()
     }
     entries = tuple(
-        _entry(operators[name], entry, models) for name, row in file.operators.items() for entry in row.scenarios
+        _entry(operators[name], entry, models, records)
+        for name, row in file.operators.items()
+        for entry in row.scenarios
     )
     return Manifest(path, operators, models, entries)
 
 
-def _entry(op: OperatorEntry, row: schema.EntryRow, models: dict[str, ModelEntry]) -> Entry:
+def _entry(
+    op: OperatorEntry, row: schema.EntryRow, models: dict[str, ModelEntry], records: golden.Records
+) -> Entry:
     pairs = [checks.split_use(use) for use in row.uses]
     inputs = tuple(
         InputSpec(name=name, values=spec.values, shape=tuple(spec.shape), dtype=spec.dtype, args=spec.args)
-        for name, spec in row.inputs.items()
+        for name, spec in checks.flattened(row).items()
     )
     uses = tuple((models[pair[0]], pair[1]) for pair in pairs if pair)
-    return Entry(op, uses, tuple(row.tokens), row.phase, row.variant, row.init, inputs)
+    return Entry(op, uses, tuple(row.tokens), row.phase, row.variant, row.init, inputs, row.parameters,
+                 golden.attached(records[row.golden]) if row.golden else None)

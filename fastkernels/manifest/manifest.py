@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastkernels.errors import SelectionError, one_of
+from fastkernels.manifest.pause import collector_paused
 from fastkernels.manifest.scenario import InputSpec, Scenario, Selection
 
 DECODE_LIMIT = 128
@@ -70,7 +71,11 @@ class Entry:
     init: Mapping[str, Any]
     """Keyword arguments of the class."""
     inputs: tuple[InputSpec, ...]
-    """Arguments of `forward`, in order."""
+    """What the forward context holds (`context.X`), then the arguments of `forward`, in order."""
+    parameters: int = 0
+    """Weights of the module at TP 1; 0 where `init` tells."""
+    golden: Mapping[str, Any] | None = None
+    """Recorded call, as `Scenario.golden`."""
 
     def scenario(self, model: ModelEntry, tp: int, tokens: int) -> Scenario:
         """Return the scenario of one model, TP degree and token count."""
@@ -88,6 +93,8 @@ class Entry:
             variant=self.variant,
             init=self.init,
             inputs=self.inputs,
+            parameters=self.parameters,
+            golden=self.golden,
         )
 
 
@@ -121,7 +128,8 @@ class Manifest:
         SelectionError where a value matches nothing, or where the values together leave nothing.
         """
         self._refuse_unknown(selection)
-        found = list(self._select(selection))
+        with collector_paused():
+            found = list(self._select(selection))
         if not found:
             raise SelectionError(self._nothing_left(selection))
         return found

@@ -1,139 +1,150 @@
-"""The entries of each operator for one model at one TP degree: init arguments and inputs as vLLM makes them."""
+"""The entries of level 1 operators for one model at one TP degree: init arguments and inputs as vLLM makes them."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from fastkernels.manifest.scenario import Dim
+from fastkernels.manifest.config import Layer
+from fastkernels.manifest.contexts import CACHED_TOKENS, DECODE_KEYS, PAGE_SIZE, SPARE_PAGES
+from fastkernels.manifest.drafts import ALL_TOKENS, DECODE_TOKENS, PREFILL_TOKENS, Draft, Input, literal, tensor, times
 from fastkernels.manifest.shard import Shard
 
-DECODE_TOKENS = (1, 8, 32, 128)
-"""Batch sizes of decode: one token a sequence."""
-PREFILL_TOKENS = (512, 2048, 8192)
-"""Prompt lengths of prefill."""
-ALL_TOKENS = DECODE_TOKENS + PREFILL_TOKENS
-
-PAGE_SIZE = 16
-"""Tokens in a page of the KV cache, vLLM's default block size."""
-SPARE_PAGES = 8
-"""Pages of the decode cache that no sequence uses."""
 RAGGED_SEQUENCES = 8
 """Sequences in the ragged prefill batch."""
-CACHED_TOKENS = 1024
-"""Tokens that precede the prompt's chunk in the `chunked` prefill."""
-
-Input = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Draft:
-    """One manifest entry before equal ones are merged."""
-
-    op: str
-    """Operator."""
-    tokens: tuple[int, ...]
-    """Token counts."""
-    init: Mapping[str, Any]
-    """Keyword arguments of the class."""
-    inputs: Mapping[str, Input]
-    """Arguments of `forward`."""
-    variant: str = ""
-    """Use within the model."""
+SINK_MEAN, SINK_STD = 4.0, 1.0
+"""Attention sinks: beside 100 to 1000 keys of unit scale each takes some per cent. Around 0 most would take nothing
+that a tolerance shows, whatever their spread."""
 
 
-def drafts(shard: Shard) -> Iterator[Draft]:
-    """Yield every entry of this model at this TP degree, operator by operator."""
-    for op in shard.config.family.operators:
-        yield from _BUILDERS[op](shard)
-
-
-def tensor(*shape: Dim, dtype: str, values: str = "normal", **args: Any) -> Input:
-    """Return the manifest form of a tensor input."""
-    spec: Input = {"shape": list(shape), "dtype": dtype, "values": values}
-    return {**spec, "args": args} if args else spec
-
-
-def literal(value: Any) -> Input:
-    """Return the manifest form of a plain argument."""
-    return {"values": "literal", "args": {"value": value}}
-
-
-def rms_norm(shard: Shard) -> Iterator[Draft]:
-    """Norms of the residual stream (replicated) and, by architecture, of the local query and key heads."""
+def _norm(shard: Shard, op: str) -> Iterator[Draft]:
+    """Norms of the residual stream (replicated) and, by architecture, of local heads and of compressed widths."""
     config = shard.config
+    if config.family.norm != op:
+        return
     init = {"hidden_size": config.hidden_size, "eps": config.rms_norm_eps, "dtype": config.dtype}
     stream = tensor("tokens", config.hidden_size, dtype=config.dtype)
-    yield Draft("rms_norm", ALL_TOKENS, init, {"x": stream})
-    yield Draft("rms_norm", ALL_TOKENS, init, {"x": stream, "residual": stream}, "residual")
+    yield Draft(op, ALL_TOKENS, init, {"x": stream})
+    yield Draft(op, ALL_TOKENS, init, {"x": stream, "residual": stream}, "residual")
     if config.family.qk_norm:
-        init = {**init, "hidden_size": config.head_dim}
         for variant, heads in (("q_norm", shard.heads), ("k_norm", shard.kv_heads)):
             x = tensor("tokens", heads, config.head_dim, dtype=config.dtype)
-            yield Draft("rms_norm", ALL_TOKENS, init, {"x": x}, variant)
+            yield Draft(op, ALL_TOKENS, {**init, "hidden_size": config.head_dim}, {"x": x}, variant)
+    latent = config.latent
+    if latent is not None:
+        for variant, width in (("q_a_norm", latent.q_lora_rank), ("kv_a_norm", latent.kv_lora_rank)):
+            if width:
+                x = tensor("tokens", width, dtype=config.dtype)
+                yield Draft(op, ALL_TOKENS, {**init, "hidden_size": width}, {"x": x}, variant)
 
 
-def _gated_rows(shard: Shard) -> Input:
-    """Input of the gated activation; with experts each token has one row per chosen expert."""
-    rows = f"{shard.config.top_k}*tokens" if shard.config.top_k > 1 else "tokens"
-    return tensor(rows, 2 * shard.intermediate_size, dtype=shard.config.dtype)
+rms_norm, gemma_rms_norm = (partial(_norm, op=op) for op in ("rms_norm", "gemma_rms_norm"))
 
 
-def silu_and_mul(shard: Shard) -> Iterator[Draft]:
-    """The gated activation of models whose activation is silu."""
-    if shard.config.activation == "silu_and_mul":
-        yield Draft("silu_and_mul", ALL_TOKENS, {}, {"x": _gated_rows(shard)})
+def _gated(shard: Shard, op: str) -> Iterator[Draft]:
+    """The gated activations: of experts, whose tokens have one row per chosen expert, and of dense and shared MLPs."""
+    config, routing = shard.config, shard.config.routing
+    uses = []
+    if routing.num_experts:
+        activation = config.family.expert_activation or config.activation
+        uses.append((activation, times(routing.top_k), shard.expert_size, ""))
+        if routing.num_shared:
+            uses.append((config.activation, "tokens", routing.num_shared * shard.expert_size, "shared"))
+    if config.has_dense_mlp:
+        uses.append((config.activation, "tokens", shard.intermediate_size, "dense" if uses else ""))
+    for activation, rows, width, variant in uses:
+        if activation == op:
+            init: dict[str, Any] = {"approximate": config.approximate} if op == "gelu_and_mul" else {}
+            if op == "swigluoai_and_mul":
+                init = {"alpha": float(config.raw["swiglu_alpha"]), "limit": float(config.raw["swiglu_limit"])}
+            yield Draft(op, ALL_TOKENS, init, {"x": tensor(rows, 2 * width, dtype=config.dtype)}, variant)
 
 
-def gelu_and_mul(shard: Shard) -> Iterator[Draft]:
-    """The gated activation of models whose activation is gelu."""
-    if shard.config.activation == "gelu_and_mul":
-        yield Draft("gelu_and_mul", ALL_TOKENS, {"approximate": shard.config.approximate}, {"x": _gated_rows(shard)})
+silu_and_mul, gelu_and_mul, swigluoai_and_mul = (
+    partial(_gated, op=op) for op in ("silu_and_mul", "gelu_and_mul", "swigluoai_and_mul")
+)
 
 
 def rotary_emb(shard: Shard) -> Iterator[Draft]:
-    """The rotary embedding of the local heads."""
-    config = shard.config
-    init: dict[str, Any] = {
-        "head_size": config.head_dim,
-        "rotary_dim": config.rotary_dim,
-        "max_position_embeddings": config.max_position_embeddings,
-        "base": config.rope_theta,
-        "is_neox_style": True,
-        "dtype": config.dtype,
-    }
-    if config.rope_scaling:
-        init["rope_scaling"] = dict(config.rope_scaling)
-    inputs = {
-        "positions": tensor("tokens", dtype="int64", values="positions", max=config.max_position_embeddings),
-        "query": tensor("tokens", shard.q_size, dtype=config.dtype),
-        "key": tensor("tokens", shard.kv_size, dtype=config.dtype),
-    }
-    yield Draft("rotary_emb", ALL_TOKENS, init, inputs)
+    """The rotary embedding of the local heads; windowed layers may have one of their own."""
+    config, latent = shard.config, shard.config.latent
+    # of latent attention: the rotated part of every query head and of the one key, pairs side by side
+    key = shard.kv_size if latent is None else config.head_dim
+    kinds = {str(layer.rope_parameters): layer for layer in reversed(config.layers)}
+    for layer in reversed(kinds.values()):
+        scaling = {key: value for key, value in layer.rope_parameters.items() if key != "rope_theta"}
+        init: dict[str, Any] = {
+            "head_size": config.head_dim,
+            "rotary_dim": config.rotary_dim,
+            "max_position_embeddings": config.max_position_embeddings,
+            "base": layer.rope_parameters["rope_theta"],
+            "is_neox_style": latent is None or not config.raw.get("rope_interleave", True),
+            "dtype": config.dtype,
+        }
+        if scaling["rope_type"] != "default":
+            own = {"rope_type": "deepseek_yarn"} if latent is not None and scaling["rope_type"] == "yarn" else {}
+            init["rope_scaling"] = {**scaling, **own}
+        inputs = {
+            "positions": tensor("tokens", dtype="int64", values="positions", max=config.max_position_embeddings),
+            "query": tensor("tokens", shard.q_size, dtype=config.dtype),
+            "key": tensor("tokens", key, dtype=config.dtype),
+        }
+        variant = window_variant(shard, layer) if len(kinds) > 1 else ""
+        yield Draft("rotary_emb", ALL_TOKENS, init, inputs, variant)
+
+
+def window_variant(shard: Shard, layer: Layer) -> str:
+    """Return `window` for windowed layers of a model that has others too."""
+    return "window" if layer.window and any(not other.window for other in shard.config.layers) else ""
 
 
 def linear(shard: Shard) -> Iterator[Draft]:
-    """Column-parallel qkv_proj and gate_up_proj, row-parallel o_proj and down_proj, the router, and lm_head.
+    """Every projection by its local shape, the router, and lm_head.
 
     lm_head sees the last token of each sequence only, so it has decode counts alone.
     """
     config = shard.config
-    hidden, inner = config.hidden_size, shard.intermediate_size
-    layers: list[tuple[str, int, int, bool, tuple[int, ...]]] = [
-        ("qkv_proj", hidden, shard.q_size + 2 * shard.kv_size, config.qkv_bias, ALL_TOKENS),
-        ("o_proj", shard.q_size, hidden, config.o_bias, ALL_TOKENS),
-    ]
-    if config.num_experts:
-        layers += [("gate", hidden, config.num_experts, False, ALL_TOKENS)]
-    else:
-        layers += [
-            ("gate_up_proj", hidden, 2 * inner, config.mlp_bias, ALL_TOKENS),
-            ("down_proj", inner, hidden, config.mlp_bias, ALL_TOKENS),
-        ]
-    layers += [("lm_head", hidden, shard.vocab_size, False, DECODE_TOKENS)]
-    for variant, input_size, output_size, bias, tokens in layers:
+    for variant, input_size, output_size, bias, tokens in (*_attention_layers(shard), *_mlp_layers(shard)):
         init = {"input_size": input_size, "output_size": output_size, "bias": bias, "dtype": config.dtype}
         yield Draft("linear", tokens, init, {"x": tensor("tokens", input_size, dtype=config.dtype)}, variant)
+
+
+LinearLayer = tuple[str, int, int, bool, tuple[int, ...]]
+"""(variant, input size, output size, bias, token counts)."""
+
+
+def _attention_layers(shard: Shard) -> Iterator[LinearLayer]:
+    config, latent = shard.config, shard.config.latent
+    hidden = config.hidden_size
+    if latent is None:
+        yield "qkv_proj", hidden, shard.q_size + 2 * shard.kv_size, config.qkv_bias, ALL_TOKENS
+        yield "o_proj", shard.q_size, hidden, config.o_bias, ALL_TOKENS
+        return
+    query = shard.heads * (latent.qk_nope_head_dim + latent.qk_rope_head_dim)
+    if latent.q_lora_rank:
+        down = latent.q_lora_rank + latent.kv_lora_rank + latent.qk_rope_head_dim
+        yield "fused_qkv_a_proj", hidden, down, False, ALL_TOKENS
+        yield "q_b_proj", latent.q_lora_rank, query, False, ALL_TOKENS
+    else:
+        yield "q_proj", hidden, query, False, ALL_TOKENS
+        yield "kv_a_proj_with_mqa", hidden, latent.kv_lora_rank + latent.qk_rope_head_dim, False, ALL_TOKENS
+    up = shard.heads * (latent.qk_nope_head_dim + latent.v_head_dim)
+    yield "kv_b_proj", latent.kv_lora_rank, up, False, ALL_TOKENS
+    yield "o_proj", shard.heads * latent.v_head_dim, hidden, False, ALL_TOKENS
+
+
+def _mlp_layers(shard: Shard) -> Iterator[LinearLayer]:
+    config, routing = shard.config, shard.config.routing
+    hidden, inner = config.hidden_size, shard.intermediate_size
+    if routing.num_experts:
+        yield "gate", hidden, routing.num_experts, config.family.expert_bias, ALL_TOKENS
+    if config.has_dense_mlp:
+        yield "gate_up_proj", hidden, 2 * inner, config.mlp_bias, ALL_TOKENS
+        yield "down_proj", inner, hidden, config.mlp_bias, ALL_TOKENS
+    if routing.num_shared:
+        shared = routing.num_shared * shard.expert_size
+        yield "shared_gate_up_proj", hidden, 2 * shared, False, ALL_TOKENS
+        yield "shared_down_proj", shared, hidden, False, ALL_TOKENS
+    yield "lm_head", hidden, shard.vocab_size, False, DECODE_TOKENS
 
 
 def embedding(shard: Shard) -> Iterator[Draft]:
@@ -147,21 +158,18 @@ def embedding(shard: Shard) -> Iterator[Draft]:
     yield Draft("embedding", ALL_TOKENS, init, {"input_ids": ids})
 
 
-def topk_softmax(shard: Shard) -> Iterator[Draft]:
-    """The router's choice of experts (replicated)."""
-    config = shard.config
-    if config.num_experts:
-        init = {"top_k": config.top_k, "renormalize": config.renormalize}
-        gating = tensor("tokens", config.num_experts, dtype=config.dtype)
-        yield Draft("topk_softmax", ALL_TOKENS, init, {"gating_output": gating})
+STORES = (
+    (DECODE_TOKENS, "tokens+64", f"{PAGE_SIZE}*tokens+{PAGE_SIZE * 64}"),
+    (PREFILL_TOKENS, 640, PAGE_SIZE * 640),
+)
+"""(token counts, pages, slots) of the caches that are written to; they have more slots than the call fills."""
 
 
 def store_kvcache(shard: Shard) -> Iterator[Draft]:
-    """Writes new keys and values into the paged cache, which has more slots than the call fills."""
-    for tokens, pages, slots in (
-        (DECODE_TOKENS, "tokens+64", f"{PAGE_SIZE}*tokens+{PAGE_SIZE * 64}"),
-        (PREFILL_TOKENS, 640, PAGE_SIZE * 640),
-    ):
+    """Writes new keys and values into the paged cache."""
+    if shard.config.latent is not None:
+        return
+    for tokens, pages, slots in STORES:
         heads, dim, dtype = shard.kv_heads, shard.config.head_dim, shard.config.dtype
         rows = tensor("tokens", heads, dim, dtype=dtype)
         cache = tensor(pages, PAGE_SIZE, heads, dim, dtype=dtype)
@@ -170,80 +178,118 @@ def store_kvcache(shard: Shard) -> Iterator[Draft]:
         yield Draft("store_kvcache", tokens, {}, inputs)
 
 
-def _attention_init(shard: Shard) -> dict[str, Any]:
-    return {
+def store_mla_cache(shard: Shard) -> Iterator[Draft]:
+    """Writes compressed keys and values and the rotated part of the keys into the paged latent cache (replicated)."""
+    latent, dtype = shard.config.latent, shard.config.dtype
+    for tokens, pages, slots in STORES if latent is not None else ():
+        assert latent is not None
+        inputs = {
+            "kv_c": tensor("tokens", latent.kv_lora_rank, dtype=dtype),
+            "k_pe": tensor("tokens", latent.qk_rope_head_dim, dtype=dtype),
+            "kv_cache": tensor(pages, PAGE_SIZE, latent.kv_lora_rank + latent.qk_rope_head_dim, dtype=dtype),
+            "slot_mapping": tensor("tokens", dtype="int64", values="slot_mapping", slots=slots),
+        }
+        yield Draft("store_mla_cache", tokens, {}, inputs)
+
+
+def _attention_init(shard: Shard, layer: Layer) -> dict[str, Any]:
+    config = shard.config
+    init = {
         "num_heads": shard.heads,
-        "head_size": shard.config.head_dim,
-        "scale": shard.config.head_dim**-0.5,
+        "head_size": config.head_dim,
+        "scale": config.attention_scale,
         "num_kv_heads": shard.kv_heads,
     }
+    return {**init, "sliding_window": layer.window} if layer.window else init
+
+
+def _sinks(shard: Shard) -> dict[str, Input]:
+    sinks = tensor(shard.heads, dtype=shard.config.dtype, mean=SINK_MEAN, std=SINK_STD)
+    return {"sinks": sinks} if shard.config.family.sinks else {}
+
+
+def attention_layers(shard: Shard) -> Iterator[tuple[str, Layer]]:
+    """(variant, layer) of each kind of attention over a cache of keys and values."""
+    seen = set()
+    for layer in shard.config.layers if shard.config.latent is None else ():
+        if layer.window not in seen:
+            seen.add(layer.window)
+            yield window_variant(shard, layer), layer
 
 
 def flash_attn_prefill(shard: Shard) -> Iterator[Draft]:
     """Causal attention over one prompt, over several of different lengths, and of a chunk after cached tokens."""
-    for variant, sequences, cached in (
-        ("", 1, 0),
-        ("ragged", RAGGED_SEQUENCES, 0),
-        ("chunked", 1, CACHED_TOKENS),
-    ):
-        dim, dtype = shard.config.head_dim, shard.config.dtype
-        total_k = f"tokens+{cached}" if cached else "tokens"
-        key = tensor(total_k, shard.kv_heads, dim, dtype=dtype)
-        cu_seqlens = partial(tensor, sequences + 1, dtype="int32", values="cu_seqlens", sequences=sequences)
-        same = tensor(sequences + 1, dtype="int32", values="same_as", of="cu_seqlens_q")
-        inputs = {
-            "query": tensor("tokens", shard.heads, dim, dtype=dtype),
-            "key": key,
-            "value": key,
-            "cu_seqlens_q": cu_seqlens(total="tokens"),
-            "cu_seqlens_k": cu_seqlens(total=total_k) if cached else same,
-            "max_seqlen_q": literal("tokens"),
-            "max_seqlen_k": literal(total_k),
-        }
-        yield Draft("flash_attn_prefill", PREFILL_TOKENS, _attention_init(shard), inputs, variant)
+    dim, dtype = shard.config.head_dim, shard.config.dtype
+    for kind, layer in attention_layers(shard):
+        for batch, sequences, cached in (("", 1, 0), ("ragged", RAGGED_SEQUENCES, 0), ("chunked", 1, CACHED_TOKENS)):
+            total_k = f"tokens+{cached}" if cached else "tokens"
+            key = tensor(total_k, shard.kv_heads, dim, dtype=dtype)
+            cu_seqlens = partial(tensor, sequences + 1, dtype="int32", values="cu_seqlens", sequences=sequences)
+            same = tensor(sequences + 1, dtype="int32", values="same_as", of="cu_seqlens_q")
+            inputs = {
+                "query": tensor("tokens", shard.heads, dim, dtype=dtype),
+                "key": key,
+                "value": key,
+                "cu_seqlens_q": cu_seqlens(total="tokens"),
+                "cu_seqlens_k": cu_seqlens(total=total_k) if cached else same,
+                "max_seqlen_q": literal("tokens"),
+                "max_seqlen_k": literal(total_k),
+                **_sinks(shard),
+            }
+            variant = "_".join(filter(None, (kind, batch)))
+            yield Draft("flash_attn_prefill", PREFILL_TOKENS, _attention_init(shard, layer), inputs, variant)
 
 
 def flash_attn_decode(shard: Shard) -> Iterator[Draft]:
     """One new token a sequence against the paged cache; `tokens` is the batch size."""
-    for variant, context, batches in (("", 1024, DECODE_TOKENS), ("context8192", 8192, DECODE_TOKENS[:-1])):
-        dim, dtype = shard.config.head_dim, shard.config.dtype
+    dim, dtype = shard.config.head_dim, shard.config.dtype
+    for kind, layer in attention_layers(shard):
+        keys = max(DECODE_KEYS, 2 * layer.window)
+        for batch, context, batches in (("", keys, DECODE_TOKENS), ("context8192", 8192, DECODE_TOKENS[:-1])):
+            pages = context // PAGE_SIZE
+            total = f"{pages}*tokens+{SPARE_PAGES}"
+            cache = tensor(total, PAGE_SIZE, shard.kv_heads, dim, dtype=dtype)
+            inputs = {
+                "query": tensor("tokens", shard.heads, dim, dtype=dtype),
+                "key_cache": cache,
+                "value_cache": cache,
+                "block_table": tensor("tokens", pages, dtype="int32", values="block_table", pages=total),
+                "seqused_k": tensor("tokens", dtype="int32", values="seqused_k", max=context),
+                "max_seqlen_k": literal(context),
+                **_sinks(shard),
+            }
+            variant = "_".join(filter(None, (kind, batch)))
+            yield Draft("flash_attn_decode", batches, _attention_init(shard, layer), inputs, variant)
+
+
+def mla_decode(shard: Shard) -> Iterator[Draft]:
+    """Latent attention of one new token a sequence; queries are small enough for scores of unit scale."""
+    config, latent = shard.config, shard.config.latent
+    if latent is None:
+        return
+    width = latent.kv_lora_rank + latent.qk_rope_head_dim
+    init = {
+        "num_heads": shard.heads,
+        "kv_lora_rank": latent.kv_lora_rank,
+        "qk_rope_head_dim": latent.qk_rope_head_dim,
+        "scale": config.attention_scale,
+    }
+    for variant, context, batches in (("", DECODE_KEYS, DECODE_TOKENS), ("context8192", 8192, DECODE_TOKENS[:-1])):
         pages = context // PAGE_SIZE
         total = f"{pages}*tokens+{SPARE_PAGES}"
-        cache = tensor(total, PAGE_SIZE, shard.kv_heads, dim, dtype=dtype)
+        std = round(1 / (width**0.5 * config.attention_scale), 2)
         inputs = {
-            "query": tensor("tokens", shard.heads, dim, dtype=dtype),
-            "key_cache": cache,
-            "value_cache": cache,
+            "query": tensor("tokens", shard.heads, width, dtype=config.dtype, std=std),
+            "kv_cache": tensor(total, PAGE_SIZE, width, dtype=config.dtype),
             "block_table": tensor("tokens", pages, dtype="int32", values="block_table", pages=total),
             "seqused_k": tensor("tokens", dtype="int32", values="seqused_k", max=context),
             "max_seqlen_k": literal(context),
         }
-        yield Draft("flash_attn_decode", batches, _attention_init(shard), inputs, variant)
+        yield Draft("mla_decode", batches, init, inputs, variant)
 
 
-_BUILDERS: dict[str, Callable[[Shard], Iterator[Draft]]] = {
-    "rms_norm": rms_norm,
-    "silu_and_mul": silu_and_mul,
-    "gelu_and_mul": gelu_and_mul,
-    "rotary_emb": rotary_emb,
-    "linear": linear,
-    "embedding": embedding,
-    "topk_softmax": topk_softmax,
-    "store_kvcache": store_kvcache,
-    "flash_attn_prefill": flash_attn_prefill,
-    "flash_attn_decode": flash_attn_decode,
-}
-
-CLASSES = {
-    "rms_norm": "RMSNorm",
-    "silu_and_mul": "SiluAndMul",
-    "gelu_and_mul": "GeluAndMul",
-    "rotary_emb": "RotaryEmbedding",
-    "linear": "Linear",
-    "embedding": "Embedding",
-    "topk_softmax": "TopKSoftmax",
-    "store_kvcache": "StoreKVCache",
-    "flash_attn_prefill": "FlashAttnPrefill",
-    "flash_attn_decode": "FlashAttnDecode",
-}
-"""Class of each operator's file."""
+def allreduce(shard: Shard) -> Iterator[Draft]:
+    """The sum over ranks after attention and after the MLP, each rank with a part of its own."""
+    if shard.tp > 1:
+        x = tensor("tokens", shard.config.hidden_size, dtype=shard.config.dtype, values="rank_part", ranks=shard.tp)
+        yield Draft("allreduce", ALL_TOKENS, {}, {"x": x})

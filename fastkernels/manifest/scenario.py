@@ -5,15 +5,19 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 Dim = int | str
 """A dimension: a number, or an expression in the scenario's token count: `tokens`, `4*tokens`, `tokens+1`."""
 
+RANK_PART = "rank_part"
+"""Generator of inputs that each rank has a part of its own of; they make a scenario one of several ranks."""
+
 _EXPRESSION = re.compile(r"^(?:(?P<factor>\d+)\*)?tokens(?:\+(?P<offset>\d+))?$")
 
 
+@lru_cache(maxsize=1 << 16)
 def resolve_dim(dim: Dim, tokens: int) -> int:
     """Return the number of elements that `dim` stands for at this token count; ValueError for anything else."""
     if isinstance(dim, int):
@@ -29,7 +33,7 @@ class InputSpec:
     """One argument of `forward`."""
 
     name: str
-    """Parameter name of `forward`; arguments are passed by name."""
+    """Parameter name of `forward`, which is passed by name; `context.X` for what the forward context holds."""
     values: str
     """Name of the generator that draws it (`normal`, `positions`, `block_table`, `literal`, ...)."""
     shape: tuple[Dim, ...] = ()
@@ -69,18 +73,27 @@ class Scenario:
     init: Mapping[str, Any]
     """Keyword arguments of the class; `dtype` values are torch dtype names."""
     inputs: tuple[InputSpec, ...]
-    """Arguments of `forward`, by name, in order."""
+    """What the forward context holds, then the arguments of `forward`, in order of drawing."""
+    parameters: int = 0
+    """Weights of the module at TP 1, for estimates of memory; 0 where `init` tells (level 1)."""
+    golden: Mapping[str, Any] | None = None
+    """A recorded call that is drawn too (fastkernels.manifest.golden.attached); None for none."""
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The address: `rms_norm[llama31-8b-tp1-s512]`, with `-variant` appended where there are several."""
         return f"{self.op}[{self.use}]"
 
-    @property
+    @cached_property
     def use(self) -> str:
         """The bracketed part of the address."""
         variant = f"-{self.variant}" if self.variant else ""
         return f"{self.model}-tp{self.tp}-s{self.tokens}{variant}"
+
+    @cached_property
+    def ranks(self) -> int:
+        """Ranks that it is graded on at once: those of its TP degree where they exchange something, else 1."""
+        return next((int(spec.args["ranks"]) for spec in self.inputs if spec.values == RANK_PART), 1)
 
     @property
     def relative_module(self) -> str:
@@ -93,6 +106,10 @@ class Scenario:
         inputs = [[i.name, i.values, [resolve_dim(d, self.tokens) for d in i.shape], i.dtype, self.resolved_args(i)]
                   for i in self.inputs]
         whole = [self.level, self.module, self.class_name, self.phase, dict(self.init), inputs]
+        if self.level > 1:  # blocks take unsharded sizes and divide them themselves
+            whole.append(self.tp)
+        if self.golden is not None:
+            whole.append({key: value for key, value in self.golden.items() if key != "file"})
         text = json.dumps(whole, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

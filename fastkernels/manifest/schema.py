@@ -27,7 +27,7 @@ class InputRow(_Row):
     """torch dtype name; none for a literal."""
     values: StrictStr
     """Name of the generator that draws the values."""
-    args: dict[StrictStr, Any] = {}
+    args: dict[StrictStr, Any] = Field(default_factory=dict)
     """The generator's arguments."""
 
 
@@ -42,8 +42,14 @@ class EntryRow(_Row):
     """`decode` or `prefill`; by default decode up to 128 tokens, else prefill."""
     variant: StrictStr = ""
     """Which use of the operator in the model this is; left out for its only one."""
+    parameters: StrictInt = 0
+    """Weights of the module at TP 1, for estimates of memory; left out where init tells (level 1)."""
+    golden: StrictStr = ""
+    """Name of the record of golden data that this entry is also graded on; left out for none."""
     init: dict[StrictStr, Any]
     """Keyword arguments of the class."""
+    context: dict[StrictStr, InputRow] = Field(default_factory=dict)
+    """What the forward context holds, by name (fastkernels.manifest.context); drawn before the inputs."""
     inputs: dict[StrictStr, InputRow] = Field(min_length=1)
     """Arguments of `forward` by name."""
 
@@ -70,6 +76,15 @@ class ModelRow(_Row):
     """TP degrees that its dimensions allow."""
 
 
+class GoldenRow(_Row):
+    """Where the golden data of the entries is."""
+
+    index: StrictStr = Field(min_length=1)
+    """The JSON index, relative to the manifest."""
+    sha256: StrictStr
+    """SHA-256 of the index."""
+
+
 class ManifestFile(_Row):
     """A whole manifest."""
 
@@ -79,6 +94,12 @@ class ManifestFile(_Row):
     """Category of every scenario, such as `llm`."""
     models: dict[StrictStr, ModelRow] = Field(min_length=1)
     """Models by short name."""
+    golden: GoldenRow | None = None
+    """Golden data; left out where no entry has any."""
+    configs: dict[StrictStr, Any] = {}
+    """Model configs that the `init` of entries refers to by YAML alias; nothing reads them here."""
+    contexts: dict[StrictStr, Any] = {}
+    """The same for the `context` of entries."""
     operators: dict[StrictStr, OperatorRow] = Field(min_length=1)
     """Operators by name."""
 
@@ -107,7 +128,7 @@ _EXPECTED = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
 }
-_ROWS_BY_DEPTH: dict[int, type[_Row]] = {0: ManifestFile, 4: EntryRow, 6: InputRow}
+_ROWS_BY_DEPTH: dict[int, type[_Row]] = {0: ManifestFile, 1: GoldenRow, 4: EntryRow, 6: InputRow}
 """Row type by the length of its key path; at length 2 it is a model's or an operator's."""
 
 

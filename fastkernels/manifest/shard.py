@@ -44,8 +44,13 @@ class Shard:
 
     @property
     def intermediate_size(self) -> int:
-        """Width of the MLP, or of one expert."""
+        """Width of the dense MLP."""
         return self.config.intermediate_size // self.tp
+
+    @property
+    def expert_size(self) -> int:
+        """Width of one expert."""
+        return self.config.expert_size // self.tp
 
     @property
     def vocab_size(self) -> int:
@@ -58,4 +63,5 @@ def divides(config: ModelConfig, tp: int) -> bool:
     """Return whether vLLM can run this model at this TP degree."""
     kv_fits = config.num_kv_heads % tp == 0 or tp % config.num_kv_heads == 0
     padded = Shard(config, 1).vocab_size
-    return kv_fits and config.num_heads % tp == 0 and config.intermediate_size % tp == 0 and padded % tp == 0
+    widths = (config.num_heads, config.intermediate_size, config.expert_size, padded)
+    return kv_fits and all(width % tp == 0 for width in widths)

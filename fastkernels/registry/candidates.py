@@ -130,7 +130,7 @@ def _class_problem(operator: OperatorFile, source: Source, sources: TaskSources)
     for name, signature in operator.classes.items():
         found = find_class(sources, operator.module, name)
         if isinstance(found, Unseen):
-            return Verdict.MISSING_CLASS, _missing(name, found, source)
+            return Verdict.MISSING_CLASS, _missing(name, found, source, operator)
         ours = class_signature(found)
         if isinstance(ours, Unseen):
             return Verdict.WRONG_SIGNATURE, f"{shown(source.path)}: class {name}: {ours.reason}"
@@ -141,8 +141,12 @@ def _class_problem(operator: OperatorFile, source: Source, sources: TaskSources)
     return None
 
 
-def _missing(name: str, unseen: Unseen, source: Source) -> str:
+def _missing(name: str, unseen: Unseen, source: Source, operator: OperatorFile) -> str:
     names = class_names(source.tree)
     listed = f"found {', '.join(names)}" if names else "the file defines no class"
     reason = "" if unseen.reason.endswith("is not defined") else f" ({unseen.reason})"
-    return f"{shown(source.path)}: class {name} is missing{reason}; {listed}{did_you_mean(name, names)}"
+    message = f"{shown(source.path)}: class {name} is missing{reason}; {listed}{did_you_mean(name, names)}"
+    if len(operator.classes) == 1:
+        return message
+    return (f"{message}\na candidate of this file has all of {', '.join(operator.classes)}; copy those that stay as "
+            f"they are from {shown(operator.path)}")

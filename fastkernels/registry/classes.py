@@ -153,6 +153,17 @@ def method(found: Found, names: tuple[str, ...]) -> Signature | Unseen | None:
     return None
 
 
+def definition(found: Found, names: tuple[str, ...]) -> tuple[Found, Function] | None:
+    """Return the first of these methods that the class or a base in sight defines, with the class that does."""
+    family = [member for member in lineage(found) if isinstance(member, Found)]
+    for name in names:
+        for member in family:
+            function = _function(member.node.body, name)
+            if function is not None:
+                return member, function
+    return None
+
+
 def _defines(member: Found | Unseen, names: tuple[str, ...]) -> bool:
     return isinstance(member, Found) and any(_function(member.node.body, name) is not None for name in names)
 

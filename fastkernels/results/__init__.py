@@ -1,7 +1,8 @@
 """Verdicts and results: the one form behind the JSON files, the tables, tracking and the agent's feedback."""
 
 from fastkernels.results.evaluation import EvalReport, EvalRow
-from fastkernels.results.files import json_schema, read_result, to_json, write_result
+from fastkernels.results.files import json_safe, json_schema, read_result, to_json, write_result
+from fastkernels.results.gates import Gate, GateOutcome, GateResult
 from fastkernels.results.kernel import (
     SCHEMA_VERSION,
     Correctness,
@@ -20,6 +21,9 @@ __all__ = [
     "Correctness",
     "EvalReport",
     "EvalRow",
+    "Gate",
+    "GateOutcome",
+    "GateResult",
     "KernelBenchResult",
     "KernelSource",
     "LeftOut",
@@ -28,6 +32,7 @@ __all__ = [
     "Timing",
     "Verdict",
     "WorstElement",
+    "json_safe",
     "json_schema",
     "read_result",
     "to_json",

@@ -8,13 +8,14 @@ import math
 import os
 import tempfile
 import textwrap
+from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fastkernels.errors import ResultsError
-from fastkernels.results import kernel
+from fastkernels.results import gates, kernel
 from fastkernels.results.kernel import SCHEMA_VERSION, KernelBenchResult, ScenarioResult
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def read_result(path: Path) -> KernelBenchResult:
 
 def to_json(result: KernelBenchResult | ScenarioResult) -> dict[str, Any]:
     """Plain data that strict JSON can hold: NaN and infinities become the words of `_NON_FINITE`."""
-    data: dict[str, Any] = _as_words(dataclasses.asdict(result))
+    data: dict[str, Any] = json_safe(dataclasses.asdict(result))
     return data
 
 
@@ -73,7 +74,7 @@ def json_schema() -> dict[str, Any]:
     """The JSON schema of the results file, with the docstring of each field as its description."""
     schema = _with_non_finite(_file_adapter().json_schema(mode="serialization"))
     for name, definition in [("KernelBenchResult", schema), *schema["$defs"].items()]:
-        docs = field_docs(getattr(kernel, name))
+        docs = field_docs(getattr(kernel if hasattr(kernel, name) else gates, name))
         for key, doc in docs.items():
             if key in definition.get("properties", {}):
                 definition["properties"][key]["description"] = doc
@@ -107,11 +108,12 @@ def _file_adapter() -> "TypeAdapter[KernelBenchResult]":
     return TypeAdapter(KernelBenchResult)
 
 
-def _as_words(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _as_words(value) for key, value in data.items()}
+def json_safe(data: Any) -> Any:
+    """Data that strict JSON can hold: NaN and infinities as words (`_NON_FINITE`), keys as text, tuples as lists."""
+    if isinstance(data, Mapping):
+        return {str(key): json_safe(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
-        return [_as_words(value) for value in data]
+        return [json_safe(value) for value in data]
     if isinstance(data, float) and not math.isfinite(data):
         return "NaN" if math.isnan(data) else "Infinity" if data > 0 else "-Infinity"
     return data

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from fastkernels.results.gates import GateResult
+
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or goes; new fields with a default keep it."""
 
@@ -29,6 +31,8 @@ class Verdict(StrEnum):
     """`forward` raised."""
     OUT_OF_MEMORY = "out_of_memory"
     """The candidate ran out of device or host memory."""
+    LIMIT_EXCEEDED = "limit_exceeded"
+    """The candidate took more processes or disk than a run allows."""
     CRASHED = "crashed"
     """The candidate's process was ended by a signal."""
     HUNG = "hung"
@@ -217,6 +221,8 @@ class ScenarioResult:
     """Numbers of the correctness rules, where it got that far."""
     timing: Timing | None = None
     """Times; only with a correct verdict."""
+    gates: dict[str, GateResult] = field(default_factory=dict)
+    """Deployment gates that were tried, by name; none where the outputs were not right. They change no verdict."""
     evidence: str = ""
     """Traceback, worker output or signature difference."""
     seed: int = 0

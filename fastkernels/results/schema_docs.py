@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fastkernels.results import kernel
+from fastkernels.results import gates, kernel
 from fastkernels.results.files import field_docs, json_schema
 
 INTRODUCTION = """# Results format
@@ -28,7 +28,7 @@ This page and the schema are generated from the docstrings of `fastkernels/resul
 """
 
 FORMS = (kernel.KernelBenchResult, kernel.ScenarioResult, kernel.Correctness, kernel.WorstElement, kernel.Timing,
-         kernel.LeftOut, kernel.Subsumed, kernel.KernelSource)
+         gates.GateResult, kernel.LeftOut, kernel.Subsumed, kernel.KernelSource)
 
 
 def page() -> str:
@@ -38,9 +38,8 @@ def page() -> str:
         rows = [f"| `{name}` | {_type(form, name)} | {doc} |" for name, doc in field_docs(form).items()]
         parts.append("\n".join([f"## {form.__name__}\n", f"{_summary(form)}\n", "| field | type | meaning |",
                                 "|---|---|---|", *rows, ""]))
-    verdicts = [f"| `{name.lower()}` | {doc} |" for name, doc in field_docs(kernel.Verdict).items()]
-    parts.append("\n".join(["## Verdict\n", f"{_summary(kernel.Verdict)}\n", "| verdict | meaning |", "|---|---|",
-                            *verdicts, ""]))
+    parts += [_words(words, head) for words, head in
+              ((gates.Gate, "gate"), (gates.GateOutcome, "outcome"), (kernel.Verdict, "verdict"))]
     return "\n".join(parts)
 
 
@@ -51,6 +50,12 @@ def main(docs: Path | None = None) -> None:
     (folder / "results-format.md").write_text(page())
 
 
+def _words(words: type[Any], head: str) -> str:
+    rows = [f"| `{name.lower()}` | {doc} |" for name, doc in field_docs(words).items()]
+    return "\n".join([f"## {words.__name__}\n", f"{_summary(words)}\n", f"| {head} | meaning |", "|---|---|",
+                      *rows, ""])
+
+
 def _summary(form: type[Any]) -> str:
     return (form.__doc__ or "").strip()
 
@@ -58,7 +63,9 @@ def _summary(form: type[Any]) -> str:
 def _type(form: type[Any], name: str) -> str:
     kind = form.__dataclass_fields__[name].type
     text = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
-    return "`" + text.replace("fastkernels.results.kernel.", "").replace("typing.", "").replace("|", "or") + "`"
+    for module in ("fastkernels.results.kernel.", "fastkernels.results.gates.", "typing."):
+        text = text.replace(module, "")
+    return f"`{text.replace('|', 'or')}`"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Task files write `from fastkernels.runtime.jit import tl, triton`. Triton is published for Linux only. Gluon, its
 dialect with layouts, tensor maps and warp specialisation in the open, comes as `gluon`, `gl` (its language), `hopper`
 (instructions of compute capability 9) and `TensorDescriptor`, which is None where this Triton lacks any of them.
+`TileDescriptor` is Triton's own tensor map for `tl` kernels, or None.
 """
 
 from typing import Any, NoReturn
@@ -48,6 +49,11 @@ class MissingTriton:
 
 if triton is None:
     triton = tl = MissingTriton()
+
+try:
+    from triton.tools.tensor_descriptor import TensorDescriptor as TileDescriptor
+except ImportError:
+    TileDescriptor = None
 
 try:
     from triton.experimental import gluon

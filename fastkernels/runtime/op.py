@@ -32,10 +32,18 @@ class Op(nn.Module):
     provider: ClassVar[str] = "native"
     """What `forward_cuda` is made of: `triton`, `torch` (cuBLAS, ATen) or `cudnn`."""
 
+    rounds_often: ClassVar[bool] = False
+    """Whether honest ones round several times, each in its order: judged beside the baseline's error, as blocks."""
+
+    native_only: bool = False
+    """Set on an instance: `forward_native` on every device. Classes that wrap an operator's `forward` honour it too."""
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Dispatch on the device of the first tensor argument."""
         first = next(a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor))
-        return self.forward_cuda(*args, **kwargs) if first.is_cuda else self.forward_native(*args, **kwargs)
+        if first.is_cuda and not self.native_only:
+            return self.forward_cuda(*args, **kwargs)
+        return self.forward_native(*args, **kwargs)
 
     def forward_native(self, *args: Any, **kwargs: Any) -> Any:
         """Plain PyTorch; computes in the dtype of its inputs, or in float32 where they are of half precision."""
@@ -47,6 +55,11 @@ class Op(nn.Module):
 
     def donates(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
         """Names of inputs that an implementation may overwrite or return, since no caller reads them afterwards."""
+        del inputs
+        return ()
+
+    def strided_inputs(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of inputs that some model passes with gaps between their rows, such as slices of a fused projection."""
         del inputs
         return ()
 

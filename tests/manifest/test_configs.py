@@ -1,19 +1,24 @@
 """The shipped model configs hold the published values; wrong configs are refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from fastkernels.errors import ManifestError
-from fastkernels.manifest.config import parse_config, read_config, short_name
+from fastkernels.manifest import blocks, moe
+from fastkernels.manifest.config import Latent, Routing
 from fastkernels.manifest.families import FAMILIES
 from fastkernels.manifest.generate import shipped_configs
 from fastkernels.manifest.loader import manifests_directory
+from fastkernels.manifest.reader import parse_config, read_config, short_name
+from fastkernels.manifest.shard import Shard
 
 MODELS = manifests_directory() / "models"
 CONFIGS = {config.name: config for config in shipped_configs(MODELS)}
 
-# name: hidden, intermediate (of an expert), heads, kv heads, head_dim, vocab, positions, rms eps, rope theta
+# name: hidden, intermediate (of an expert), heads, kv heads, head_dim (latent attention: its rotated part), vocab,
+# positions, rms eps, rope theta of full attention
 PUBLISHED = {
     "llama31-8b": (4096, 14336, 32, 8, 128, 128256, 131072, 1e-5, 5e5),
     "llama31-70b": (8192, 28672, 64, 8, 128, 128256, 131072, 1e-5, 5e5),
@@ -29,13 +34,18 @@ PUBLISHED = {
     "qwen3-32b": (5120, 25600, 64, 8, 128, 151936, 40960, 1e-6, 1e6),
     "qwen3-30b-a3b": (2048, 768, 32, 4, 128, 151936, 40960, 1e-6, 1e6),
     "qwen3-235b-a22b": (4096, 1536, 64, 4, 128, 151936, 40960, 1e-6, 1e6),
-    "gemma3-4b": (2560, 10240, 8, 4, 256, 262208, 131072, 1e-6, 1e4),
-    "gemma3-27b": (5376, 21504, 32, 16, 128, 262208, 131072, 1e-6, 1e4),
+    "gemma3-4b": (2560, 10240, 8, 4, 256, 262208, 131072, 1e-6, 1e6),
+    "gemma3-27b": (5376, 21504, 32, 16, 128, 262208, 131072, 1e-6, 1e6),
+    "gpt-oss-20b": (2880, 2880, 64, 8, 64, 201088, 131072, 1e-5, 1.5e5),
+    "gpt-oss-120b": (2880, 2880, 64, 8, 64, 201088, 131072, 1e-5, 1.5e5),
+    "deepseek-v2-lite": (2048, 1408, 16, 16, 64, 102400, 163840, 1e-6, 1e4),
+    "deepseek-v3": (7168, 2048, 128, 128, 64, 129280, 163840, 1e-6, 1e4),
 }
 PARAMETERS_BILLIONS = {
     "llama31-8b": 8.03, "llama31-70b": 70.6, "llama31-405b": 405.9, "llama32-1b": 1.236, "llama32-3b": 3.21,
     "mistral-7b-v03": 7.25, "mixtral-8x7b": 46.7, "mixtral-8x22b": 140.6, "qwen25-7b": 7.62, "qwen25-72b": 72.7,
-    "qwen3-8b": 8.19, "qwen3-32b": 32.8, "qwen3-30b-a3b": 30.5, "qwen3-235b-a22b": 235.1,
+    "qwen3-8b": 8.19, "qwen3-32b": 32.8, "qwen3-30b-a3b": 30.5, "qwen3-235b-a22b": 235.1, "gpt-oss-20b": 20.9,
+    "gpt-oss-120b": 116.8, "deepseek-v2-lite": 15.7, "deepseek-v3": 671.0, "gemma3-4b": 3.88, "gemma3-27b": 27.0,
 }  # fmt: skip
 
 
@@ -47,11 +57,9 @@ def test_every_shipped_config_is_listed_here():
 def test_published_values(name):
     c = CONFIGS[name]
     found = (
-        c.hidden_size, c.intermediate_size, c.num_heads, c.num_kv_heads, c.head_dim, c.vocab_size,
-        c.max_position_embeddings, c.rms_norm_eps, c.rope_theta,
+        c.hidden_size, c.expert_size or c.intermediate_size, c.num_heads, c.num_kv_heads, c.head_dim, c.vocab_size,
+        c.max_position_embeddings, c.rms_norm_eps, c.layers[-1].rope_parameters["rope_theta"],
     )  # fmt: skip
-    if name.startswith("gemma"):  # the base is not in the published text config and no entry uses it
-        found = (*found[:-1], 1e4)
     assert found == PUBLISHED[name]
     assert c.dtype == "bfloat16"
 
@@ -59,38 +67,83 @@ def test_published_values(name):
 @pytest.mark.parametrize("name", PARAMETERS_BILLIONS)
 def test_dimensions_add_up_to_the_published_parameter_count(name):
     c = CONFIGS[name]
-    layers = json.loads((MODELS / f"{name}.json").read_text())["num_hidden_layers"]
-    attention = c.hidden_size * c.head_dim * (2 * c.num_heads + 2 * c.num_kv_heads)
-    mlp = 3 * c.hidden_size * c.intermediate_size * max(1, c.num_experts) + c.hidden_size * c.num_experts
+    layers, shard = c.raw["num_hidden_layers"], Shard(c, 1)
+    dense = c.raw.get("first_k_dense_replace", 0 if c.routing.num_experts else layers)
+    # the estimate counts the table of rotary angles among the weights
+    table = c.max_position_embeddings * c.rotary_dim
+    attention = blocks._attention_parameters(shard) - table
+    mlps = dense * 3 * c.hidden_size * c.intermediate_size + (layers - dense) * moe.block_parameters(shard)
     embeddings = c.vocab_size * c.hidden_size * (1 if c.tie_word_embeddings else 2)
-    assert (layers * (attention + mlp) + embeddings) / 1e9 == pytest.approx(PARAMETERS_BILLIONS[name], rel=2e-3)
+    assert (layers * attention + mlps + embeddings) / 1e9 == pytest.approx(PARAMETERS_BILLIONS[name], rel=3e-3)
 
 
 def test_rope_scaling():
     common = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-    common["original_max_position_embeddings"] = 8192
+    common |= {"original_max_position_embeddings": 8192, "rope_theta": 5e5}
+    yarn = {"rope_type": "yarn", "original_max_position_embeddings": 4096, "beta_fast": 32.0, "beta_slow": 1.0}
+    expected = {
+        "llama31": [{**common, "factor": 8.0}],
+        "llama32": [{**common, "factor": 32.0}],
+        "gemma3": [{"rope_theta": 1e4, "rope_type": "default"},
+                   {"rope_theta": 1e6, "rope_type": "linear", "factor": 8.0}],
+        "gpt": [{**yarn, "rope_theta": 1.5e5, "factor": 32.0, "truncate": False}] * 2,
+        "deepseek-v2": [{**yarn, "rope_theta": 1e4, "factor": 40, "mscale": 0.707, "mscale_all_dim": 0.707}] * 2,
+        "deepseek-v3": [{**yarn, "rope_theta": 1e4, "factor": 40, "mscale": 1.0, "mscale_all_dim": 1.0}] * 2,
+    }  # fmt: skip
     for name, config in CONFIGS.items():
-        factor = 8.0 if name.startswith("llama31") else 32.0 if name.startswith("llama32") else None
-        assert config.rope_scaling == ({**common, "factor": factor} if factor else None), name
+        found = [dict(layer.rope_parameters) for layer in config.layers]
+        plain = [{"rope_theta": 1e6, "rope_type": "default"}]
+        assert found == next((wanted for start, wanted in expected.items() if name.startswith(start)), plain), name
+
+
+def test_kinds_of_layers():
+    kinds = {name: [(layer.index, layer.window, layer.experts) for layer in c.layers] for name, c in CONFIGS.items()}
+    assert {name: kind for name, kind in kinds.items() if len(kind) > 1} == {
+        "gemma3-4b": [(0, 1024, False), (5, 0, False)],
+        "gemma3-27b": [(0, 1024, False), (5, 0, False)],
+        "gpt-oss-20b": [(0, 128, True), (1, 0, True)],
+        "gpt-oss-120b": [(0, 128, True), (1, 0, True)],
+        "deepseek-v2-lite": [(0, 0, False), (1, 0, True)],
+        "deepseek-v3": [(0, 0, False), (3, 0, True)],
+    }
+
+
+def test_latent_attention():
+    assert {name: c.latent for name, c in CONFIGS.items() if c.latent} == {
+        "deepseek-v2-lite": Latent(0, 512, 128, 64, 128),
+        "deepseek-v3": Latent(1536, 512, 128, 64, 128),
+    }
 
 
 def test_biases_norms_ties_and_experts():
     def names(attribute):
         return {name for name, config in CONFIGS.items() if attribute(config)}
 
-    assert names(lambda c: c.qkv_bias) == {"qwen25-7b", "qwen25-72b"}
-    assert names(lambda c: c.o_bias or c.mlp_bias) == set()
+    oss = {"gpt-oss-20b", "gpt-oss-120b"}
+    assert names(lambda c: c.qkv_bias) == {"qwen25-7b", "qwen25-72b", *oss}
+    assert names(lambda c: c.o_bias) == names(lambda c: c.family.expert_bias) == names(lambda c: c.family.sinks) == oss
+    assert names(lambda c: c.mlp_bias) == set()
     assert names(lambda c: c.tie_word_embeddings) == {"llama32-1b", "llama32-3b", "gemma3-4b", "gemma3-27b"}
     assert names(lambda c: c.family.qk_norm) == {n for n in CONFIGS if n.startswith(("qwen3-", "gemma3-"))}
-    experts = {n: (c.num_experts, c.top_k, c.renormalize) for n, c in CONFIGS.items() if c.num_experts}
+    experts = {n: (c.routing.num_experts, c.routing.top_k, c.routing.renormalize) for n, c in CONFIGS.items()
+               if c.routing.num_experts}  # fmt: skip
     assert experts == {
         "mixtral-8x7b": (8, 2, True),
         "mixtral-8x22b": (8, 2, True),
         "qwen3-30b-a3b": (128, 8, True),
         "qwen3-235b-a22b": (128, 8, True),
+        "gpt-oss-20b": (32, 4, True),
+        "gpt-oss-120b": (128, 4, True),
+        "deepseek-v2-lite": (64, 6, False),
+        "deepseek-v3": (256, 8, True),
     }
+    assert CONFIGS["deepseek-v3"].routing == Routing(256, 8, True, True, 8, 4, "sigmoid", 2.5, True, 1)
+    assert CONFIGS["deepseek-v2-lite"].routing == Routing(64, 6, False, True, 1, 1, "softmax", 1.0, False, 2)
     assert {c.activation for n, c in CONFIGS.items() if n.startswith("gemma")} == {"gelu_and_mul"}
     assert CONFIGS["gemma3-4b"].approximate == "tanh"
+    assert CONFIGS["gemma3-27b"].attention_scale == 168**-0.5
+    assert CONFIGS["gemma3-4b"].attention_scale == 256**-0.5
+    assert CONFIGS["deepseek-v3"].attention_scale == pytest.approx(192**-0.5 * 1.36889**2, rel=1e-5)
 
 
 def test_hub_ids_are_those_that_are_deployed():
@@ -118,7 +171,18 @@ def test_a_config_of_transformers_5_reads_like_an_older_one(tmp_path):
     data["rope_parameters"] = {**data.pop("rope_scaling"), "rope_theta": data.pop("rope_theta")}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(data))
-    assert read_config(tmp_path, name="llama31-8b") == CONFIGS["llama31-8b"]
+    found = read_config(tmp_path, name="llama31-8b")
+    assert replace(found, raw={}, model_id="") == replace(CONFIGS["llama31-8b"], raw={}, model_id="")
+
+
+@pytest.mark.parametrize("name", ["deepseek-v3", "deepseek-v2-lite"])
+def test_what_transformers_own_deepseek_configs_leave_out(name):
+    """They have neither scoring_func nor topk_method, and the experts under a common name."""
+    data = json.loads((MODELS / f"{name}.json").read_text())
+    left = ("scoring_func", "topk_method", "norm_topk_prob", "n_routed_experts")
+    shorter = {key: value for key, value in data.items() if key not in left}
+    shorter["num_local_experts"] = data["n_routed_experts"]
+    assert parse_config(shorter, "c", "m", "m").routing == CONFIGS[name].routing
 
 
 def test_partial_rotary_and_default_head_dim():
@@ -130,7 +194,7 @@ def test_partial_rotary_and_default_head_dim():
     ("change", "message"),
     [
         ({"architectures": ["LlamaForCausualLM"]}, "c.json: architectures: 'LlamaForCausualLM' is not one of "),
-        ({"architectures": None}, "c.json: architectures: missing; supported are Gemma3ForCausalLM, "),
+        ({"architectures": None}, "c.json: architectures: missing; supported are DeepseekV2ForCausalLM, "),
         ({"hidden_size": None}, "c.json: hidden_size: missing; a whole number of at least 1 is needed"),
         ({"hidden_size": -4}, "c.json: hidden_size: -4 is not a whole number of at least 1"),
         ({"num_attention_heads": 2.5}, "c.json: num_attention_heads: 2.5 is not a whole number of at least 1"),
@@ -138,11 +202,13 @@ def test_partial_rotary_and_default_head_dim():
         ({"hidden_act": "relu"}, "c.json: hidden_act: 'relu' is not one of silu, gelu, gelu_pytorch_tanh"),
         ({"torch_dtype": "int8"}, "c.json: torch_dtype: 'int8' is not one of bfloat16, float16, float32"),
         (
-            {"rope_scaling": {"rope_type": "yarn"}},
-            "c.json: rope_scaling.rope_type: 'yarn' is not one of default, llama3",
+            {"rope_scaling": {"rope_type": "longrope"}},
+            "c.json: rope_scaling.rope_type: 'longrope' is not one of default, linear, llama3, yarn",
         ),
         ({"rope_scaling": {"rope_type": "llama3"}}, "c.json: rope_scaling.factor: missing; llama3 scaling needs it"),
-        ({"sliding_window": 4096}, "c.json: sliding_window: 4096: windowed attention is not supported"),
+        ({"rope_scaling": {"type": "yarn", "factor": 2.0}},
+         "c.json: rope_scaling.original_max_position_embeddings: missing; yarn scaling needs it"),
+        ({"sliding_window": "wide"}, "c.json: sliding_window: 'wide' is not a whole number of at least 1"),
         ({"quantization_config": {"bits": 4}}, "c.json: quantization_config: quantized models are not supported"),
     ],
 )

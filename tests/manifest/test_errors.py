@@ -15,8 +15,8 @@ UNKNOWN_KEYS = [
     (
         "category: llm",
         "category: llm\nauthor: me",
-        "m.yaml: author: unknown key; allowed are schema_version, category, models, operators. "
-        "Did you mean 'category'?",
+        "m.yaml: author: unknown key; allowed are schema_version, category, models, golden, configs, "
+        "contexts, operators. Did you mean 'category'?",
     ),
     (
         "id: Qwen/Qwen3-8B",
@@ -32,8 +32,8 @@ UNKNOWN_KEYS = [
     (
         "      tokens: [1, 512]",
         "      toknes: [1, 512]",
-        f"{ENTRY}.tokens: missing\n{ENTRY}.toknes: unknown key; allowed are uses, tokens, phase, variant, init, "
-        "inputs. Did you mean 'tokens'?",
+        f"{ENTRY}.tokens: missing\n{ENTRY}.toknes: unknown key; allowed are uses, tokens, phase, variant, "
+        "parameters, golden, init, context, inputs. Did you mean 'tokens'?",
     ),
     (
         X,
@@ -182,8 +182,10 @@ GENERATORS = [
     (
         "dtype: bfloat16, values: normal",
         "dtype: bfloat16, values: normals",
-        f"{ENTRY}.inputs.x.values: 'normals' is not one of normal, literal, positions, token_ids, slot_mapping, "
-        "block_table, seqused_k, cu_seqlens, same_as. Did you mean 'normal'?",
+        f"{ENTRY}.inputs.x.values: 'normals' is not one of normal, rank_part, routed, router_logits, routing_weights, "
+        "topk_ids, expert_choices, sorted_token_ids, block_experts, padded_rows, literal, positions, token_ids, "
+        "slot_mapping, block_table, seqused_k, cu_seqlens, same_as, batch_slots, batch_positions, key_slots. "
+        "Did you mean 'normal'?",
     ),
     (
         X,
@@ -193,8 +195,9 @@ GENERATORS = [
     (
         "args: {std: 0.5}",
         "args: {sdt: 0.5}",
-        f"{STORE}.inputs.key_cache.args.sdt: unknown argument; normal takes std. Did you mean 'std'?",
+        f"{STORE}.inputs.key_cache.args.sdt: unknown argument; normal takes std, mean. Did you mean 'std'?",
     ),
+    ("args: {std: 0.5}", "args: {mean: four}", f"{STORE}.inputs.key_cache.args.mean: 'four' is not a number"),
     ("args: {std: 0.5}", "args: {std: -1}", f"{STORE}.inputs.key_cache.args.std: -1 is not a number over 0"),
     ("args: {slots: 64*tokens+128}", "args: {slots: 0}", f"{STORE}.inputs.slot_mapping.args.slots: 0 is not {SIZE}"),
     (
@@ -225,6 +228,71 @@ GENERATORS = [
         "['tokens', 4096] bfloat16",
     ),
 ]
+
+BATCH = """\
+      context:
+        block_table: {shape: [tokens, 4], dtype: int32, values: block_table, args: {pages: 4*tokens+8}}
+        seqused_k: {shape: [tokens], dtype: int32, values: seqused_k, args: {max: 64, padded: true}}
+        num_decodes: {values: literal, args: {value: tokens}}
+        max_seqlen_k: {values: literal, args: {value: 64}}
+        slot_mapping: {shape: [tokens], dtype: int64, values: batch_slots, args: {page_size: 16}}
+        key_cache: {shape: [4*tokens+8, 16, 2, 64], dtype: float16, values: normal}
+        value_cache: {shape: [4*tokens+8, 16, 2, 64], dtype: float16, values: normal}
+"""
+CONTEXT = [
+    (
+        "        slot_mapping:",
+        "        slot_maping:",
+        f"{STORE}.context.slot_maping: context value 'slot_maping' is not one of slot_mapping, block_table, seqused_k, "
+        "num_decodes, max_seqlen_k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, prefill_max_seqlen_k, key_slots, "
+        "key_cache, value_cache, latent_cache. Did you mean 'slot_mapping'?\n"
+        f"{STORE}.context.slot_mapping: missing",
+    ),
+    (
+        "        num_decodes: {values: literal, args: {value: tokens}}\n",
+        "",
+        f"{STORE}.context.num_decodes: missing; block_table needs it",
+    ),
+    (
+        "        value_cache: {",
+        "        key_slots: {",
+        f"{STORE}.context.cu_seqlens_k: missing; key_slots needs it\n"
+        f"{STORE}.context.key_cache: missing; a context has key_cache and value_cache, or latent_cache",
+    ),
+    (
+        "        key_cache: {shape: [4*tokens+8, 16, 2, 64], dtype: float16, values: normal}",
+        "        key_cache: {shape: [4*tokens+8, 16, 2, 64], dtype: int8, values: normal}",
+        f"{STORE}.context.key_cache.dtype: 'int8' is not one of bfloat16, float16, float32, float64",
+    ),
+    (
+        "        block_table: {shape: [tokens, 4], dtype: int32, values: block_table, args: {pages: 4*tokens+8}}\n",
+        "        block_tables: {}\n",
+        f"{STORE}.context.block_tables.values: missing",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), CONTEXT)
+def test_context_message(write, old, new, message):
+    assert BATCH.count(old) == 1
+    with pytest.raises(ManifestError) as error:
+        load_manifest(write("      init: {}\n", "      init: {}\n" + BATCH.replace(old, new)))
+    assert str(error.value) == message
+
+
+def test_a_generator_that_follows_from_lengths_needs_them_before_it(write):
+    slots = "slot_mapping: {shape: [tokens], dtype: int64, values: slot_mapping, args: {slots: 64*tokens+128}}"
+    for new, message in (
+        ("slots: {shape: [tokens], dtype: int64, values: batch_positions}",
+         f"{STORE}.inputs.slots.values: batch_positions follows from seqused_k and block_table, or cu_seqlens_q and "
+         "cu_seqlens_k, in the context before it"),
+        ("context.key_cache: {shape: [3], dtype: float16, values: normal}",
+         f"{STORE}.inputs.context.key_cache: values of the context stand in the section context"),
+    ):  # fmt: skip
+        with pytest.raises(ManifestError) as error:
+            load_manifest(write(slots, new))
+        assert str(error.value) == message
+
 
 YAML = [
     ("models:", "models: [", "m.yaml: line 5, column 3: did not find expected ',' or ']'"),

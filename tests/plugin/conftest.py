@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import matplotlib.figure  # noqa: F401
 import pytest
 
-# imported here once: pytester takes modules that a run imported out of sys.modules again
+# imported here once, matplotlib too: pytester takes modules that a run imported out of sys.modules again
 import pytest_fastkernels.grading
 import pytest_fastkernels.listing
 import pytest_fastkernels.plan

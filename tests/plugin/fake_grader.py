@@ -1,4 +1,5 @@
-"""Grades nothing: verdicts come from `fake.json` in the working directory, `{"part of an address": "verdict"}`.
+"""Grades nothing: verdicts come from `fake.json` in the working directory, `{"part of an address": "verdict"}`;
+`gate NAME` passes and fails that deployment gate.
 
 Tests of the plugin's surface copy this file as the conftest.py of their own project.
 """
@@ -11,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from fastkernels.manifest import Scenario
-from fastkernels.results import Correctness, LeftOut, ScenarioResult, Timing, Verdict, WorstElement
+from fastkernels.results import (
+    Correctness,
+    GateOutcome,
+    GateResult,
+    LeftOut,
+    ScenarioResult,
+    Timing,
+    Verdict,
+    WorstElement,
+)
 
 
 class FakeGrader:
@@ -23,7 +33,7 @@ class FakeGrader:
         self.shapes: dict[str, str] = {}
 
     def left_out(self, scenario: Scenario) -> LeftOut | None:
-        large = scenario.tokens > 512
+        large = scenario.tokens > 512 and scenario.tokens not in self.session.settings.seqlen
         return LeftOut(scenario.id, f"{scenario.tokens} tokens on a CPU (over 512)") if large else None
 
     def grade(self, scenario: Scenario) -> ScenarioResult:
@@ -37,6 +47,7 @@ class FakeGrader:
         if found == "slow":
             time.sleep(2.5)
             found = "passed"
+        gate, found = (found.removeprefix("gate "), "passed") if found.startswith("gate ") else ("", found)
         verdict = Verdict(found)
         shared = self.shapes.setdefault(scenario.shape_key, scenario.id)
         settings = self.session.settings
@@ -51,7 +62,7 @@ class FakeGrader:
             correctness=Correctness(0.0078, 0.3 if verdict.correct else 77.0, 1e-3, 1e-3, 0.01, 0.016, 5,
                                     WorstElement("output", (3, 4095), 1.25, 0.0), "normal@t8#1"),
             timing=timing() if verdict.correct and not settings.no_timing else None,
-            evidence="" if verdict.ok else "\n".join(f"line {i}" for i in range(30)),
+            gates=gates(gate) if gate else {}, evidence="" if verdict.ok else "\n".join(f"line {i}" for i in range(30)),
             seed=self.session.run.seed, wall_s=0.25)
 
     def environment(self) -> dict[str, Any]:
@@ -60,6 +71,12 @@ class FakeGrader:
     def close(self) -> None:
         with open("graded.txt", "a") as file:
             file.write("closed\n")
+
+
+def gates(failing: str) -> dict[str, GateResult]:
+    found = {"strided": GateResult(GateOutcome.PASSED), "compile": GateResult(GateOutcome.PASSED),
+             "stream": GateResult(GateOutcome.NOT_APPLICABLE, "needs CUDA")}
+    return {**found, failing: GateResult(GateOutcome.FAILED, "forward raised ValueError: not this way")}
 
 
 def timing() -> Timing:

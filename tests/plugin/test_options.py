@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fastkernels.bench.kernels import GraderSettings
-from pytest_fastkernels.options import BASELINES, BY_NAME, DEVICES, OPTIONS
+from pytest_fastkernels.options import BY_NAME, DEVICES, OPTIONS
 
 DOC = Path(__file__).parents[2] / "docs" / "options.md"
 
@@ -26,9 +26,13 @@ DOC = Path(__file__).parents[2] / "docs" / "options.md"
      "ERROR: --fk-device: 'cpux' is not one of auto, cpu, cuda. Did you mean 'cpu'?"),
     (["--fk-level=1", "--fk-device=gpu"],
      "ERROR: --fk-device: 'gpu' is not one of auto, cpu, cuda. Did you mean 'cuda'?"),
-    (["--fk-level=1", "--fk-baseline=vllm"], "ERROR: --fk-baseline: 'vllm' is not available in this version; *"),
+    (["--fk-level=1", "--fk-baseline=vllm"], "ERROR: --fk-baseline: vllm is not installed: pip install *"),
+    (["--fk-level=1", "--fk-baseline=torch"],
+     "ERROR: --fk-baseline: 'torch' is not one of auto, native, vllm. Did you mean 'native'?"),
     (["--fk-level=1", "--fk-baseline=natve"],
-     "ERROR: --fk-baseline: 'natve' is not one of auto, native. Did you mean 'native'?"),
+     "ERROR: --fk-baseline: 'natve' is not one of auto, native, vllm. Did you mean 'native'?"),
+    (["--fk-level=1", "--fk-sandbox=on"],
+     "ERROR: --fk-sandbox: 'on' is not one of auto, require, off*"),
     (["--fk-level=1", "--fk-num-runs=0"], "ERROR: --fk-num-runs: 0 is under 1, the least allowed"),
     (["--fk-level=1", "--fk-max-time=-1"], "ERROR: --fk-max-time: -1 is not a finite number over 0"),
     (["--fk-level=1", "--fk-timeout=soon"], "ERROR: --fk-timeout: 'soon' is not a number"),
@@ -87,7 +91,7 @@ def test_defaults_and_choices_are_the_librarys():
     assert {o: BY_NAME[o].default for o in fields} == {o: getattr(GraderSettings, f) for o, f in fields.items()}
     from fastkernels.bench.kernels import settings
 
-    assert (DEVICES, BASELINES) == (settings.DEVICES, settings.BASELINES)
+    assert DEVICES == settings.DEVICES
 
 
 def test_every_option_is_in_the_help_and_in_the_document(project):

@@ -1,6 +1,7 @@
 """Correctness: draws, oracle, comparison; no timing."""
 
 from fastkernels.bench.grade.draws import Draw, plan_draws
+from fastkernels.bench.grade.effects import donated
 from fastkernels.bench.grade.inputs import make_inputs
 from fastkernels.bench.grade.judge import Judge
 from fastkernels.bench.grade.outcome import CallOutcome, Finding, merge
@@ -14,6 +15,7 @@ __all__ = [
     "Finding",
     "Judge",
     "check_task",
+    "donated",
     "make_inputs",
     "merge",
     "plan_draws",

@@ -26,7 +26,7 @@ class Numbers:
     shape: tuple[int, ...]
     """Its shape."""
     ratio: float
-    """Largest |x - r| / (atol + rtol |r|); NaN or infinite where a value is not finite."""
+    """Largest |x - r| / (atol + rtol |r| + spread); NaN or infinite where a value is not finite."""
     at: int
     """Flat index of that element."""
     expected: float
@@ -70,10 +70,15 @@ FIELDS = 11
 """Numbers of one tensor as `_side` makes them."""
 
 
-def gather(reference: torch.Tensor, baseline: torch.Tensor, got: torch.Tensor, limits: Limits) -> list[torch.Tensor]:
+def gather(
+    reference: torch.Tensor, baseline: torch.Tensor, got: torch.Tensor, limits: Limits, spread: float = 0.0,
+    baseline_factor: float = BASELINE_FACTOR,
+) -> list[torch.Tensor]:  # fmt: skip
     """Numbers of `baseline` and of `got` against `reference`, as float64 vectors [chunks, FIELDS] each.
 
-    All are of the same shape; `reference` is of the oracle's dtype. Rows of `got` are judged by the baseline's own.
+    All are of the same shape; `reference` is of the oracle's dtype. Rows of `got` are judged by the baseline's own, and
+    elements may be off by `spread` times the root mean square of the baseline's error in their row besides. A row of
+    `baseline` itself may be off by `baseline_factor` floors.
     """
     width = reference.shape[-1] if reference.dim() else 1
     rows = prod(reference.shape[:-1]) if reference.dim() else 1
@@ -91,7 +96,9 @@ def gather(reference: torch.Tensor, baseline: torch.Tensor, got: torch.Tensor, l
             piece = x[first:first + step]
             error = piece.to(part.dtype) - part
             error_norm = torch.linalg.vector_norm(error, dim=1)
-            room = floor * BASELINE_FACTOR if base_error is None else torch.maximum(floor, base_error * ROW_FACTOR)
+            if base_error is None and spread:
+                allowed += (error_norm * (spread / sqrt(max(1, width)))).unsqueeze(1)
+            room = floor * baseline_factor if base_error is None else torch.maximum(floor, base_error * ROW_FACTOR)
             side.append(_side(part, piece, error.abs_(), allowed, error_norm, norm, room + slack, first))
             base_error = error_norm
     return [torch.stack(side) if side else torch.zeros(0, FIELDS, dtype=torch.float64, device=reference.device)
@@ -106,7 +113,7 @@ def _side(
     width = part.shape[1]
     largest = error.amax()
     ratio = error.div_(allowed)
-    wrong = (~(ratio <= 1)).sum()
+    wrong = torch.count_nonzero(~(ratio <= 1))
     by_row = ratio.amax(dim=1)
     row = by_row.argmax()
     column = ratio.index_select(0, row.view(1)).argmax()
@@ -145,10 +152,10 @@ def scale_ratio(limits: Limits, baseline: Numbers, got: Numbers) -> float:
     return got.error / (max(limits.floor * got.norm, SCALE_FACTOR * baseline.error) + slack)
 
 
-def baseline_ratio(limits: Limits, baseline: Numbers) -> float:
+def baseline_ratio(limits: Limits, baseline: Numbers, factor: float = BASELINE_FACTOR) -> float:
     """The baseline's own error norm over the most that a usable task has."""
     slack = 2 * sqrt(max(1, prod(baseline.shape))) * limits.tiny
-    return baseline.error / (BASELINE_FACTOR * limits.floor * baseline.norm + slack)
+    return baseline.error / (factor * limits.floor * baseline.norm + slack)
 
 
 def finite(numbers: Numbers) -> bool:

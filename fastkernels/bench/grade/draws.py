@@ -15,10 +15,13 @@ HARD = ("large", "tiny", "zeros", "ties", "mixed")
 """Hard draws of operators whose float inputs may have any magnitude."""
 
 HARD_GENTLE = ("moderate", "tiny", "zeros", "ties", "mixed-gentle")
-"""The same where inputs enter an exponential: attention, and everything above level 1, which may hold attention."""
+"""The same where inputs enter an exponential: attention."""
+
+HARD_COMPOSED = ("moderate", "tiny", "zeros", "ties", "mixed-mild")
+"""The same above level 1, where what enters the exponential was rounded before, and for sums over ranks."""
 
 ATTENTION_VALUES = ("cu_seqlens", "seqused_k")
-"""Inputs with these values mark attention."""
+"""Inputs with these values are the lengths of sequences, and mark attention."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,13 @@ class Draw:
     seed: int
     """Seed of its inputs."""
     hard: str
-    """Kind of values: `normal` or one of HARD and HARD_GENTLE."""
+    """Kind of values: `normal` or one of HARD, HARD_GENTLE and HARD_COMPOSED."""
+    lengths_seed: int | None = None
+    """Seed of the sequences' lengths where they are to be another draw's, and the work with them; None: `seed`."""
+
+    def seed_of(self, values: str) -> int:
+        """Seed of an input whose generator is `values`."""
+        return self.lengths_seed if self.lengths_seed is not None and values in ATTENTION_VALUES else self.seed
 
 
 def plan_draws(scenario: Scenario, seed: int, device: str) -> list[Draw]:
@@ -47,8 +56,10 @@ def plan_draws(scenario: Scenario, seed: int, device: str) -> list[Draw]:
     kinds = [("normal", tokens)] * (2 if tokens <= FULL_TOKENS[device] else 1)
     kinds += [("normal", _near(tokens, device, rng)), ("normal", odd)]
     kinds += [("normal", 1)] * (tokens != 1)
-    gentle = scenario.level > 1 or any(spec.values in ATTENTION_VALUES for spec in scenario.inputs)
-    kinds += [(kind, odd) for kind in (HARD_GENTLE if gentle else HARD)]
+    attention = any(spec.values in ATTENTION_VALUES for spec in scenario.inputs)
+    composed = scenario.level > 1 or scenario.ranks > 1
+    hard = HARD_COMPOSED if composed else HARD_GENTLE if attention else HARD
+    kinds += [(kind, odd) for kind in hard]
     return [Draw(f"{kind}@t{count}#{number}", count, rng.getrandbits(63), kind)
             for number, (kind, count) in enumerate(kinds, start=1)]
 

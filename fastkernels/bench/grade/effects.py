@@ -36,6 +36,12 @@ def copies(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _copy(value) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
 
 
+def donated(module: nn.Module, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of inputs that an implementation may overwrite: what `donates` says, in a block or layer as in an Op."""
+    says = getattr(module, "donates", None)
+    return tuple(says(inputs)) if callable(says) else ()
+
+
 def shared_memory(module: nn.Module, inputs: Mapping[str, Any], outputs: Any) -> set[tuple[int, str]]:
     """(leaf, what) for the baseline's own outputs, in the form of `CallOutcome.aliases`; `previous call` left out."""
     places = [(f"input {name}", value) for name, value in inputs.items() if isinstance(value, torch.Tensor)]

@@ -3,26 +3,43 @@
 from typing import Any
 
 import torch
+from torch import nn
 
 from fastkernels.bench.grade.draws import Draw
+from fastkernels.bench.grade.golden import recorded
 from fastkernels.bench.grade.noise import seeded
-from fastkernels.bench.grade.values import GENERATORS, Request
+from fastkernels.bench.grade.request import Request
+from fastkernels.bench.grade.values import GENERATORS
 from fastkernels.errors import ManifestError, one_of
 from fastkernels.manifest.scenario import Scenario
 
 
-def make_inputs(scenario: Scenario, draw: Draw, device: torch.device) -> dict[str, Any]:
-    """Return the arguments of forward by name at the draw's token count: tensors on `device`, literals as they are."""
+def make_inputs(
+    scenario: Scenario, draw: Draw, device: torch.device, module: nn.Module | None = None
+) -> dict[str, Any]:
+    """Return the inputs by name at the draw's token count: tensors on `device`, literals as they are.
+
+    Names of what the forward context holds start with `context.`. `module`: what the inputs are for, since some depend
+    on its weights (`routed`). Where the scenario has a recorded call, normal draws at its token count repeat it.
+    """
     scenario = scenario.with_tokens(draw.tokens)
+    weights = {} if module is None else dict(module.named_parameters())
+    call = recorded(scenario, draw, device)
+    specs = {spec.name: spec for spec in scenario.inputs}
     drawn: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for spec in scenario.inputs:
+    for name in specs if call is None else call.names:
+        if call is not None and name in call.values:
+            drawn[name] = call.values[name]
+            continue
+        spec = specs[name]
         if spec.values not in GENERATORS:
             raise ManifestError(f"{scenario.id}: input {spec.name}: values: {one_of(spec.values, GENERATORS)}")
         drawn[spec.name] = GENERATORS[spec.values](Request(
-            name=spec.name, shape=scenario.resolved_shape(spec),
+            name=spec.name, shape=scenario.resolved_shape(spec) if call is None else call.shapes[name],
             dtype=getattr(torch, spec.dtype) if spec.dtype else None,
             args=scenario.resolved_args(spec), phase=scenario.phase, hard=draw.hard,
-            generator=seeded(device, draw.seed, spec.name), drawn=drawn, sources=sources))
+            generator=seeded(device, draw.seed_of(spec.values), spec.name), drawn=drawn, sources=sources,
+            weights=weights, tokens=draw.tokens, seed=draw.seed))
         sources[spec.name] = spec.values
     return drawn

@@ -12,10 +12,11 @@ from fastkernels.bench.grade.draws import Draw
 from fastkernels.bench.grade.leaf import Leaf, LeafFinding, judge_leaves
 from fastkernels.bench.grade.oracle import Oracle
 from fastkernels.bench.grade.outcome import CallOutcome, Finding
-from fastkernels.bench.grade.tolerances import tolerances
+from fastkernels.bench.grade.tolerances import COMPOSED_SPREAD, tolerances
 from fastkernels.bench.grade.tree import difference, dtype_name, leaves, tensors
 from fastkernels.manifest.scenario import Scenario
 from fastkernels.results import Correctness, Verdict, WorstElement
+from fastkernels.runtime.invoke import invoke
 from fastkernels.runtime.op import Op
 
 
@@ -65,7 +66,7 @@ class Judge:
             self._oracle = Oracle(self._module, inputs)
         own = effects.copies(inputs)
         with torch.inference_mode():
-            outputs = self._module(**own)
+            outputs = invoke(self._module, own)
         expected, expected_inputs = self._oracle(inputs)
         return Reference(outputs, own, expected, expected_inputs, effects.shared_memory(self._module, own, outputs))
 
@@ -94,7 +95,7 @@ class Judge:
         return Finding(Verdict.ALIASED_OUTPUT, f"{name} shares memory with {other}")
 
     def _donated(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
-        return self._module.donates(inputs) if isinstance(self._module, Op) else ()
+        return effects.donated(self._module, inputs)
 
     def _changes(
         self, before: Mapping[str, Any], reference: Reference, after: CallOutcome
@@ -116,16 +117,18 @@ class Judge:
     ) -> list[Leaf]:
         """Everything to compare: mutated inputs, then outputs in their canonical form."""
         assert self._oracle is not None
+        once = isinstance(self._module, Op) and not self._module.rounds_often
+        spread = 0.0 if once else COMPOSED_SPREAD
         found = [Leaf(name=name, expected=reference.expected_inputs[name], baseline=reference.inputs[name],
-                      got=after.inputs_after[name], before=before[name]) for name in mutated]
+                      got=after.inputs_after[name], before=before[name], spread=spread) for name in mutated]
         trees = [tensors(tree) for tree in (reference.expected, reference.outputs, after.outputs)]
         if isinstance(self._module, Op) and type(self._module).canonical is not Op.canonical:
             sides = ((reference.expected, self._oracle.upcast(before)), (reference.outputs, before),
                      (after.outputs, before))
             with torch.inference_mode():
                 trees = [tensors(self._module.canonical(outputs, inputs)) for outputs, inputs in sides]
-        return found + [Leaf(name=name, expected=trees[0][name], baseline=trees[1][name], got=trees[2][name])
-                        for name in trees[1]]
+        return found + [Leaf(name=name, expected=trees[0][name], baseline=trees[1][name], got=trees[2][name],
+                             spread=spread) for name in trees[1]]
 
 
 def _correctness(found: LeafFinding, draw: Draw | None) -> Correctness | None:

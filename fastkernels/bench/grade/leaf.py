@@ -7,7 +7,7 @@ import torch
 
 from fastkernels.bench.grade.compare import Numbers, baseline_ratio, finite, gather, read, scale_ratio, settle, unravel
 from fastkernels.bench.grade.effects import stray_rows
-from fastkernels.bench.grade.tolerances import Limits, limits
+from fastkernels.bench.grade.tolerances import BASELINE_FACTOR, COMPOSED_BASELINE_FACTOR, Limits, limits
 from fastkernels.results import Verdict
 
 
@@ -25,11 +25,18 @@ class Leaf:
     """The candidate's: shape and dtype of the baseline's."""
     before: torch.Tensor | None = None
     """For a mutated input, what it was before the call."""
+    spread: float = 0.0
+    """Times the baseline's own error in its row that an element may be off besides (COMPOSED_SPREAD, or none)."""
 
     @property
     def is_float(self) -> bool:
         """Whether tolerances apply."""
         return self.baseline.is_floating_point()
+
+    @property
+    def baseline_factor(self) -> float:
+        """Floors that the baseline itself may be off."""
+        return COMPOSED_BASELINE_FACTOR if self.spread else BASELINE_FACTOR
 
     @property
     def limits(self) -> Limits:
@@ -71,8 +78,7 @@ def judge_leaves(found: Sequence[Leaf], where: str) -> LeafFinding:
     """Compare all leaves; `where` (`, draw tiny@t33#7`) ends the messages. One copy to the host where all is right."""
     result = LeafFinding()
     counts = [_counts(leaf) for leaf in found]
-    sides = [gather(leaf.expected, leaf.baseline, leaf.got, leaf.limits) if leaf.is_float and leaf.got.numel() else []
-             for leaf in found]
+    sides = [_sides(leaf) if leaf.is_float and leaf.got.numel() else [] for leaf in found]
     counted, numbers = _to_host(counts, sides)
     for leaf, count, rows in zip(found, counted, numbers, strict=True):
         if count[0]:
@@ -84,6 +90,15 @@ def judge_leaves(found: Sequence[Leaf], where: str) -> LeafFinding:
     if result.problems:
         _, result.verdict, result.message = min(result.problems, key=lambda problem: problem[0])
     return result
+
+
+def _sides(leaf: Leaf) -> list[torch.Tensor]:
+    return _gathered(leaf, leaf.expected, leaf.baseline, leaf.got)
+
+
+def _gathered(leaf: Leaf, expected: torch.Tensor, baseline: torch.Tensor, got: torch.Tensor) -> list[torch.Tensor]:
+    """Numbers of these three by the leaf's limits."""
+    return gather(expected, baseline, got, leaf.limits, leaf.spread, leaf.baseline_factor)
 
 
 def _counts(leaf: Leaf) -> torch.Tensor:
@@ -139,7 +154,7 @@ def _float_rules(result: LeafFinding, leaf: Leaf, rows: list[list[list[float]]],
     result.note(leaf.name, leaf, baseline, got)
     if baseline.ratio > 1:
         _report(result, leaf, VALUES, Verdict.WRONG_VALUES, _element(leaf.name, baseline, where), True)
-    if baseline_ratio(leaf.limits, baseline) > 1 or baseline.row_ratio > 1:
+    if baseline_ratio(leaf.limits, baseline, leaf.baseline_factor) > 1 or baseline.row_ratio > 1:
         _report(result, leaf, SCALE, Verdict.WRONG_SCALE, _scale(leaf.name, baseline, None, where), True)
     if got.ratio > 1:
         _report(result, leaf, VALUES, Verdict.WRONG_VALUES, _element(leaf.name, got, where), False)
@@ -162,7 +177,7 @@ def _nonfinite_rule(result: LeafFinding, leaf: Leaf, got: Numbers, where: str) -
                     f"({wrong} of {mask.numel()} elements{where})")
             _report(result, leaf, NONFINITE, Verdict.WRONG_NONFINITE, text, own)
             disagrees = disagrees or not own
-    sides = [side.tolist() for side in gather(settled[0], settled[1], settled[2], leaf.limits)]
+    sides = [side.tolist() for side in _gathered(leaf, *settled)]
     fresh_baseline, fresh_got = (read(side, leaf.got.shape) for side in sides)
     return fresh_baseline, got if disagrees else fresh_got
 

@@ -41,6 +41,17 @@ BASELINE_FACTOR = 4.0
 """The baseline's own error must lie within this many floors, or the task is no measure."""
 
 
+COMPOSED_BASELINE_FACTOR = 8.0
+"""The same for blocks and layers, which round ten times and more: up to 1.1e-2 in bf16, measured on a CPU."""
+
+COMPOSED_SPREAD = 8.0
+"""In blocks and layers an element may be off by this many times the baseline's own error (root mean square of its row)
+beside atol and rtol. Each rounding between their operators spreads over whole rows of the output as noise near to
+normal, of which the largest of 1e6 to 1e8 values is 5 to 6 times the root mean square; the candidate's own may be twice
+the baseline's by the rule for tensors.
+"""
+
+
 def tolerances(dtype: torch.dtype) -> tuple[float, float]:
     """Return (atol, rtol) of a dtype; TypeError for one that is not graded by tolerance."""
     return limits(dtype).atol, limits(dtype).rtol

@@ -1,86 +1,45 @@
 """Value generators: what each `values` name of a manifest draws, as a real batch would hold it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from fastkernels.bench.grade.batch import batch_positions, batch_slots, key_slots
+from fastkernels.bench.grade.experts import block_experts, expert_choices, padded_rows, sorted_token_ids, topk_ids
 from fastkernels.bench.grade.hard import TRANSFORMS
 from fastkernels.bench.grade.noise import fill_normal
+from fastkernels.bench.grade.request import PADDED, Request
+from fastkernels.bench.grade.routed import route, router_logits
 
 MAX_SEQUENCES = 3
 """A prefill batch of `positions` holds up to this many sequences."""
 
-PADDED = 4
-"""In draws with ties one slot in this many is padding."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """One input to draw."""
-
-    name: str
-    """Parameter name."""
-    shape: tuple[int, ...]
-    """Elements in each dimension; () for a literal."""
-    dtype: torch.dtype | None
-    """None for a literal."""
-    args: Mapping[str, Any]
-    """Arguments of the generator, expressions in `tokens` resolved."""
-    phase: str
-    """`decode` or `prefill`."""
-    hard: str
-    """Kind of the draw: `normal` or a key of hard.TRANSFORMS."""
-    generator: torch.Generator
-    """Seeded by draw and input; its device is where the tensor goes."""
-    drawn: Mapping[str, Any]
-    """Inputs drawn before this one."""
-    sources: Mapping[str, str]
-    """`values` name of each input drawn before this one."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensor goes."""
-        return self.generator.device
-
-    def integers(self, low: int, high: int, shape: tuple[int, ...] | None = None) -> torch.Tensor:
-        """Uniform int64 in low .. high - 1, of the input's shape unless one is given."""
-        shape = self.shape if shape is None else shape
-        return torch.randint(low, max(high, low + 1), shape, generator=self.generator, device=self.device)
-
-    def distinct(self, count: int, limit: int) -> torch.Tensor:
-        """`count` different int64 below `limit`, in no order; ValueError where there are too few."""
-        if count > limit:
-            raise ValueError(f"input {self.name}: {count} different values below {limit} are asked for")
-        return torch.randperm(limit, generator=self.generator, device=self.device)[:count]
-
-    def with_ends(self, values: torch.Tensor, limit: int) -> torch.Tensor:
-        """Put 0 and limit - 1 at two random places, where there are two."""
-        if values.numel() < 2:
-            return values
-        ends = torch.tensor([0, limit - 1], device=self.device)
-        values.view(-1).scatter_(0, self.distinct(2, values.numel()), ends)
-        return values
-
-    def cuts(self, total: int, parts: int) -> list[int]:
-        """Lengths of `parts` pieces that sum to `total`, each at least 1 where that can be."""
-        if total < parts:
-            order = self.distinct(parts, parts).tolist()
-            return [1 if place < total else 0 for place in order]
-        inner = self.distinct(total - 1, total - 1)[: parts - 1].sort().values.tolist() if parts > 1 else []
-        ends = [0, *(cut + 1 for cut in inner), total]
-        return [end - start for start, end in pairwise(ends)]
-
-
 def normal(request: Request) -> torch.Tensor:
-    """Normal with mean 0 and standard deviation `std` (1.0), then made hard as the draw says."""
+    """Normal with mean `mean` (0) and standard deviation `std` (1.0), then made hard as the draw says."""
     x = fill_normal(torch.empty(request.shape, dtype=request.dtype, device=request.device), request.generator)
     std = request.args.get("std", 1.0)
     x = x if std == 1.0 else x.mul_(std)
+    x = x.add_(request.args["mean"]) if "mean" in request.args else x
     transform = TRANSFORMS.get(request.hard)
     return x if transform is None else transform(x, request.generator)
+
+
+def rank_part(request: Request) -> torch.Tensor:
+    """Normal as above, scaled so that the sum over `ranks` such parts has a standard deviation of 1."""
+    return normal(request).mul_(int(request.args["ranks"]) ** -0.5)
+
+
+def routed(request: Request) -> torch.Tensor:
+    """Normal as above, then moved so that the router with weight `gate` chooses `top_k` experts by a clear margin."""
+    return route(normal(request), request)
+
+
+def routing_weights(request: Request) -> torch.Tensor:
+    """Weights of the chosen experts: over 0, those of a token sum to 1; in draws with zeros half of them are 0."""
+    normal = fill_normal(torch.empty(request.shape, dtype=torch.float32, device=request.device), request.generator)
+    weights = torch.softmax(2.0 * normal, dim=-1)
+    return (weights.mul_(normal > 0.0) if request.hard == "zeros" else weights).to(request.dtype)
 
 
 def literal(request: Request) -> Any:
@@ -106,11 +65,17 @@ def positions(request: Request) -> torch.Tensor:
 
 
 def token_ids(request: Request) -> torch.Tensor:
-    """Ids below `vocab`; from 2 on the first and the last row of the table are among them. All equal in ties."""
+    """Ids below `vocab`; from 2 on the first and the last row of the table are among them. All equal in ties.
+
+    `local`: the rank holds the rows below it; an id that stands alone, and those that are equal, are among them. From 4
+    on the last row that the rank holds and the first that it does not are looked up.
+    """
     vocab = request.args["vocab"]
-    ids = request.with_ends(request.integers(0, vocab), vocab)
+    local = request.args.get("local", vocab)
+    border = (local - 1, local) if local < vocab else ()
+    ids = request.with_ends(request.integers(0, vocab if request.shape[0] > 1 else local), vocab, *border)
     if request.hard == "ties":
-        ids.fill_(vocab // 2)
+        ids.fill_(local // 2)
     return ids.to(request.dtype)
 
 
@@ -129,11 +94,16 @@ def block_table(request: Request) -> torch.Tensor:
 
 
 def seqused_k(request: Request) -> torch.Tensor:
-    """Context lengths from 1 to `max`; one of them is `max` in normal draws."""
+    """Context lengths from 1 to `max`; one of them is `max` in normal draws.
+
+    With `padded`, a quarter is 0 in draws with ties, as where a CUDA graph is larger than the batch.
+    """
     limit = request.args["max"]
     lengths = request.integers(1, limit + 1)
     if request.hard == "normal":
         lengths[request.integers(0, lengths.numel(), (1,))] = limit
+    if request.hard == "ties" and request.args.get("padded"):
+        lengths = lengths.masked_fill(request.integers(0, PADDED) == 0, 0)
     return lengths.to(request.dtype)
 
 
@@ -164,7 +134,9 @@ def same_as(request: Request) -> torch.Tensor:
 GENERATORS: dict[str, Callable[[Request], Any]] = {
     function.__name__: function
     for function in (
-        normal, literal, positions, token_ids, slot_mapping, block_table, seqused_k, cu_seqlens, same_as,
+        normal, rank_part, routed, routing_weights, literal, positions, token_ids, slot_mapping, block_table, seqused_k,
+        cu_seqlens, same_as, batch_slots, batch_positions, key_slots, router_logits, topk_ids, expert_choices,
+        sorted_token_ids, block_experts, padded_rows,
     )
 }  # fmt: skip
 """Every generator by its name in the manifest."""

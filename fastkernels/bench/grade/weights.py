@@ -12,27 +12,40 @@ BIAS_SPREAD = 0.5
 """Biases are normal around 0 with this standard deviation."""
 
 
-def randomise_weights(module: nn.Module, seed: int) -> None:
-    """Fill every float parameter: norms around 1, biases around 0, tables with unit noise, matrices 1/sqrt(fan_in).
+CORRECTION_SPREAD = 0.02
+"""The same for a router's correction bias, which is added to scores between 0 and 1."""
 
-    By name and dimensions: `bias` in the last part of the name is a bias; other vectors are norm weights; parameters of
-    a module whose class name holds `Embedding` are tables; of anything else the last dimension is the fan-in, which
-    keeps outputs at the scale of the inputs. Buffers stay as they are.
+SINK = (4.0, 1.0)
+"""Attention sinks, mean and standard deviation: beside 100 to 1000 keys of unit scale they take some per cent."""
+
+
+def randomise_weights(module: nn.Module, seed: int) -> None:
+    """Fill every float parameter, so that the output of each part keeps the scale of its input.
+
+    By name and dimensions. A name with `bias` is a bias, around 0; one with `sink` an attention sink; other vectors are
+    norm weights, around 1, or around 0 where the class name holds `Gemma`, whose norms add the 1; parameters of a
+    module whose class name holds `Embedding` are tables of unit noise; of anything else, stacked experts among them,
+    the last dimension is the fan-in: 1/sqrt(fan_in). Buffers stay as they are.
     """
     with torch.no_grad():
         for owner_name, owner in module.named_modules():
-            table = "Embedding" in type(owner).__name__
             for name, parameter in owner.named_parameters(recurse=False):
                 if parameter.is_floating_point() and parameter.numel():
-                    _fill(parameter, name, table, seeded(parameter.device, seed, owner_name, name))
+                    mean, spread = _scale(parameter, name, type(owner).__name__)
+                    _fill(parameter, mean, spread, seeded(parameter.device, seed, owner_name, name))
 
 
-def _fill(parameter: torch.Tensor, name: str, table: bool, generator: torch.Generator) -> None:
-    fresh = fill_normal(torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device), generator)
+def _scale(parameter: torch.Tensor, name: str, owner: str) -> tuple[float, float]:
+    """Mean and standard deviation."""
     if "bias" in name:
-        fresh.mul_(BIAS_SPREAD)
-    elif parameter.dim() <= 1:
-        fresh.mul_(NORM_SPREAD).add_(1.0)
-    elif not table:
-        fresh.mul_(parameter.shape[-1] ** -0.5)
-    parameter.copy_(fresh)
+        return 0.0, CORRECTION_SPREAD if "correction" in name else BIAS_SPREAD
+    if "sink" in name:
+        return SINK
+    if parameter.dim() <= 1:
+        return 0.0 if "Gemma" in owner else 1.0, NORM_SPREAD
+    return 0.0, 1.0 if "Embedding" in owner else float(parameter.shape[-1] ** -0.5)
+
+
+def _fill(parameter: torch.Tensor, mean: float, spread: float, generator: torch.Generator) -> None:
+    fresh = fill_normal(torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device), generator)
+    parameter.copy_(fresh.mul_(spread).add_(mean))

@@ -3,8 +3,9 @@
 import hashlib
 import importlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -16,22 +17,30 @@ from fastkernels.bench.grade import (
     Finding,
     Judge,
     check_task,
+    donated,
     make_inputs,
     merge,
     plan_draws,
     randomise_weights,
 )
 from fastkernels.bench.isolate.arena import Arena
+from fastkernels.bench.isolate.batch import Called, hand_over
+from fastkernels.bench.isolate.bits import rolled, same_bits
 from fastkernels.bench.isolate.build import build, held_by, state_of
+from fastkernels.bench.isolate.gates import as_slices, has_slices
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
+from fastkernels.bench.isolate.providers.check import check_stand_in
+from fastkernels.bench.isolate.providers.stand_in import NoStandInError, Provider, StandIn, open_provider
 from fastkernels.bench.isolate.service import Service, private_copy
 from fastkernels.bench.isolate.slots import Slot
 from fastkernels.bench.isolate.tree import rebuild
+from fastkernels.bench.isolate.work import measure_work
 from fastkernels.bench.timing import describe_environment
 from fastkernels.bench.timing.peaks import measure_peaks
 from fastkernels.manifest import Scenario
 from fastkernels.results import Verdict
 from fastkernels.runtime.op import Op
+from fastkernels.runtime.weights import finish_weights
 
 
 @dataclass(frozen=True)
@@ -54,31 +63,46 @@ class BaselineService(Service):
         self._draws: list[Draw] = []
         self._before: dict[str, Any] = {}
         self._slots: list[Slot] = []
+        self._batch: list[dict[str, Any]] = []
+        self._called: Called | None = None
+        self._timed_seed: int | None = None
         self._findings: list[Finding] = []
         self._module: nn.Module | None = None
         self._written: set[str] = set()
         self._own: Own | None = None
         self._judge: Judge | None = None
-        self._native = False
+        self._provider: Provider | None = None
+        self._stand_in: StandIn | None = None
 
     def on_hello(self, message: Message) -> Message:
-        """Take the choice of the baseline's path."""
-        self._native = message["baseline"] == "native"
+        """Take the choice of what is timed as the baseline."""
+        self._provider = open_provider(message["baseline"], self.device)
         return {}
 
     def on_prepare(self, message: Message) -> Message:
         """Build the baseline with random weights, check the task, plan the draws and share the weights."""
         self.free()
         self._scenario = Scenario.from_dict(message["scenario"])
+        self.enter_group(self._scenario)
         module = self._module = self._build(message["seed"])
+        assert self._provider is not None
+        try:
+            stand_in = self._stand_in = self._provider.stand_in(module, self._scenario)
+        except NoStandInError as error:
+            return {"finding": _plain(Finding(Verdict.TASK_INVALID, str(error)))}
         finding = check_task(module, self._scenario, self.device)
         if finding is not None:
             return {"finding": _plain(finding)}
         self._judge = Judge(module, self._scenario)
         self._draws = plan_draws(self._scenario, message["seed"], self.device.type)
+        if not stand_in.is_baseline:
+            self._draw = self._draws[0]
+            finding = check_stand_in(stand_in, module, self._judge, self._make_inputs(), self._draw)
+            if finding is not None:
+                return {"finding": _plain(finding), "provider": stand_in.provider}
         slots = self.weights.write(state_of(module))
         self.outputs.reserve(1)
-        return {"draws": len(self._draws), "provider": self._provider(), "weights": [slot.to_dict() for slot in slots],
+        return {"draws": len(self._draws), "provider": stand_in.provider, "weights": [slot.to_dict() for slot in slots],
                 "weight_bytes": sum(slot.extent_bytes for slot in slots),
                 "arenas": {"weights": self.weights.reference()}}
 
@@ -88,7 +112,12 @@ class BaselineService(Service):
         self._draw = self._fresh_draw() if index is None else self._draws[index]
         keep = bool(message.get("keep"))
         more = keep and self.sets
-        self._before = _rolled(self.sets) if more else make_inputs(self._scenario, self._draw, self.device)
+        if keep and not more:
+            self._timed_seed = self._draw.seed
+        self._before = _moved_along(self.sets[0], len(self.sets)) if more else self._make_inputs()
+        names = self._module.strided_inputs(self._before) if isinstance(self._module, Op) else ()
+        if message.get("strided"):
+            self._before = as_slices(self._before, names)
         tensors = {name: value for name, value in self._before.items() if isinstance(value, torch.Tensor)}
         self._slots = self.inputs.write(tensors)
         slots = {slot.name: slot.to_dict() for slot in self._slots}
@@ -97,7 +126,67 @@ class BaselineService(Service):
         self.synchronize()
         return {"inputs": [slots.get(name) or {"name": name, "value": value} for name, value in self._before.items()],
                 "arenas": {"inputs": self.inputs.reference(), "outputs": self.outputs.reference()},
-                "bytes": sum(slot.extent_bytes for slot in self._slots)}
+                "bytes": sum(slot.extent_bytes for slot in self._slots), "strided": has_slices(self._before, names)}
+
+    def on_draw_batch(self, message: Message) -> Message:
+        """Draw `count` sets of inputs as long as the timed ones, and lay all of them into the arena.
+
+        `known` ones are made of the first timing set, which is faster than drawing.
+        """
+        self._batch = []
+        for number in range(message["count"]):
+            self._draw = self._fresh_draw(self._timed_seed)
+            self._batch.append(_moved_along(self.sets[0], number) if message["known"] else self._make_inputs())
+        self._slots = self.inputs.write({f"{number}/{name}": value for number, inputs in enumerate(self._batch)
+                                         for name, value in inputs.items() if isinstance(value, torch.Tensor)})
+        self.synchronize()
+        slots = {slot.name: slot.to_dict() for slot in self._slots}
+        return {"batch": [[{**slots[f"{number}/{name}"], "name": name} if f"{number}/{name}" in slots
+                           else {"name": name, "value": value} for name, value in inputs.items()]
+                          for number, inputs in enumerate(self._batch)],
+                "arenas": {"inputs": self.inputs.reference(), "outputs": self.outputs.reference()}}
+
+    def call_batch(self, batch: list[dict[str, Any]], message: Message) -> Called:
+        """Make the calls, or with `hand_over` compute nothing: what is left is what a batch takes besides its calls."""
+        if message.get("hand_over") and self._called is not None:
+            return hand_over(self._called, batch)
+        self._called = super().call_batch(batch, message)
+        return self._called
+
+    def batch_inputs(self, number: int, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """The same memory as the candidate has, but for indices: none that the baseline follows lies there."""
+        return {name: value if isinstance(value, torch.Tensor) and value.is_floating_point()
+                else self._batch[number][name] for name, value in self.read_inputs({"inputs": inputs}).items()}
+
+    def room(self, size: int) -> None:
+        """Make room for the outputs of a batch."""
+        self.outputs.reserve(size)
+
+    def on_judge_batch(self, message: Message) -> Message:
+        """Judge one call of a batch."""
+        number = message["index"]
+        self._before = self._batch[number]
+        return self._judged(message["answer"], f"{number}/")
+
+    def on_reload(self, message: Message) -> Message:
+        """Give the module other weights, as a running server is handed new ones, and share them; nothing is timed then.
+
+        Each parameter's elements are moved along by a secret number of places. `index` is the planned draw to call it
+        on: the least normal one of more than one token.
+        """
+        del message
+        assert self._module is not None
+        module, self._own, self._stand_in = self._module, None, None
+        with torch.no_grad():
+            for parameter in module.parameters():
+                if parameter.is_floating_point() and parameter.numel() > 1:
+                    parameter.copy_(rolled(parameter, 1 + secrets.randbelow(parameter.numel() - 1)))
+        finish_weights(module)
+        self._judge = Judge(module, self._scenario)
+        slots = self.weights.write(state_of(module))
+        normal = [(draw.tokens, index) for index, draw in enumerate(self._draws) if draw.hard == "normal"]
+        return {"index": min(pair for pair in normal if pair[0] > 1)[1], "weights": [slot.to_dict() for slot in slots],
+                "arenas": {"weights": self.weights.reference()}}
 
     def on_reserve(self, message: Message) -> Message:
         """Make room for outputs."""
@@ -106,8 +195,12 @@ class BaselineService(Service):
 
     def on_judge(self, message: Message) -> Message:
         """Judge the candidate's answer to a call on the last draw."""
+        return self._judged(message["answer"])
+
+    def _judged(self, answer: Message, prefix: str = "") -> Message:
+        """The finding on a call whose inputs lie in the arena under `prefix` and their names."""
         try:
-            outcome = self._outcome(message["answer"])
+            outcome = self._outcome(answer, prefix)
         except (ProtocolError, KeyError, TypeError, ValueError) as error:
             return {"finding": {"verdict": str(Verdict.NO_RESULT), "correctness": None,
                                 "message": f"the answer to the call is none: {error}"[:300]}}
@@ -115,19 +208,24 @@ class BaselineService(Service):
         self._findings.append(self._judge.judge(self._before, outcome, self._draw))
         return {"finding": _plain(merge(self._findings))}
 
+    def on_judge_alone(self, message: Message) -> Message:
+        """Judge an answer as `on_judge` does, apart from what was found before."""
+        before, self._findings = self._findings, []
+        try:
+            return self.on_judge(message)
+        finally:
+            self._findings = before
+
     def on_work(self, message: Message) -> Message:
         """Least bytes and operations of a call on the first timing set, and the dtype that bounds its rate."""
         del message
-        assert isinstance(self._module, Op)
+        assert self._module is not None
         inputs = {name: private_copy(value) for name, value in self.sets[0].items()}
-        with torch.inference_mode():
-            outputs: list[torch.Tensor] = []
-            _tensors(self._module(**inputs), outputs)
-            self._written = {name for name, value in inputs.items() if not _equal(value, self.sets[0][name])}
-            self._written |= set(self._module.donates(inputs))
-            work = self._module.work(inputs, tuple(outputs))
-        tensors = [t for t in (*inputs.values(), *outputs) if isinstance(t, torch.Tensor)]
-        floats = [t.dtype for t in tensors if t.is_floating_point()]
+        outputs, work = measure_work(self._module, inputs)
+        self._written = {name for name, value in inputs.items() if not _equal(value, self.sets[0][name])}
+        self._written |= set(donated(self._module, inputs))
+        found = [t for t in (*inputs.values(), *outputs) if isinstance(t, torch.Tensor)]
+        floats = [t.dtype for t in found if t.is_floating_point()]
         dtype = str(floats[0] if floats else torch.float32).removeprefix("torch.")
         return {"bytes": work.bytes, "flops": work.flops, "dtype": dtype}
 
@@ -184,58 +282,68 @@ class BaselineService(Service):
 
     def free(self) -> None:
         """Free what the scenario before has left."""
-        self._draws, self._before, self._slots, self._findings = [], {}, [], []
-        self._judge = self._module = self._own = None
+        self._draws, self._before, self._slots, self._findings, self._batch = [], {}, [], [], []
+        self._judge = self._module = self._own = self._stand_in = self._called = None
         for arena in (self.weights, self.inputs, self.outputs, self.shared):
             arena.release()
         super().free()
 
     def bare_call(self) -> Callable[..., object]:
-        """The baseline's module."""
-        assert self._module is not None
-        return self._module
+        """The baseline's module, or what stands in for it."""
+        assert self._stand_in is not None
+        return self._stand_in.current()
 
     def _build(self, seed: int) -> nn.Module:
         module = importlib.import_module(f"fastkernels.tasks.baseline.{self._scenario.relative_module}")
         built = build(getattr(module, self._scenario.class_name), self._scenario, self.device)
         digest = hashlib.sha256(f"{seed} {self._scenario.shape_key}".encode()).digest()
         randomise_weights(built, int.from_bytes(digest[:4], "big"))
-        if self._native:
-            for part in built.modules():
-                if isinstance(part, Op):
-                    part.__dict__["forward"] = part.forward_native
+        finish_weights(built)
         return built
 
-    def _provider(self) -> str:
-        if self._native or not isinstance(self._module, Op):
-            return "native"
-        return self._module.provider_on(self.device)
+    def _make_inputs(self) -> dict[str, Any]:
+        return make_inputs(self._scenario, self.own_draw(), self.device, self._module)
 
-    def _fresh_draw(self) -> Draw:
+    def own_draw(self) -> Draw:
+        """The draw that inputs are made for."""
+        return self._draw
+
+    def _fresh_draw(self, lengths_seed: int | None = None) -> Draw:
         tokens = self._scenario.tokens
-        return Draw(name=f"fresh@t{tokens}", tokens=tokens, seed=secrets.randbits(63), hard="normal")
+        return Draw(name=f"fresh@t{tokens}", tokens=tokens, seed=secrets.randbits(63), hard="normal",
+                    lengths_seed=lengths_seed)
 
     def _leaves(self, answer: Message) -> list[torch.Tensor]:
         """The tensors that the candidate says its outputs are."""
         if answer["slots"] is None:
             return [_unseen(shape) for shape in answer["shapes"]]
-        return [self.outputs.tensor(Slot.from_dict(data)) for data in answer["slots"]]
+        slots = [Slot.from_dict(data) for data in answer["slots"]]
+        for slot in slots:
+            if prod(slot.shape) * slot.itemsize != slot.extent_bytes:
+                raise ProtocolError(f"{slot.name}: an output whose elements overlap or lie apart")
+        return [self.outputs.tensor(slot) for slot in slots]
 
-    def _outcome(self, answer: Message) -> CallOutcome:
-        """Read the candidate's answer with distrust: every slot and node is checked."""
-        leaves = self._leaves(answer)
+    def _outcome(self, answer: Message, prefix: str) -> CallOutcome:
+        """Read the candidate's answer with distrust: every slot and node is checked.
+
+        Read means copied, before any reference is computed: the candidate may still write where it lay. On CUDA its
+        inputs, caches of gigabytes among them, are left where they are.
+        """
+        leaves = [leaf if leaf.is_meta else leaf.clone() for leaf in self._leaves(answer)]
         used: set[int] = set()
         outputs = rebuild(answer["tree"], leaves, used)
         if len(used) != len(leaves):
             raise ProtocolError("a tree that lacks some of the outputs")
         damaged = self.inputs.damaged()
-        after = {slot.name: self.inputs.tensor(slot) for slot in self._slots}
+        after = {slot.name.removeprefix(prefix): self.inputs.tensor(slot) for slot in self._slots
+                 if slot.name.startswith(prefix)}
+        if self.device.type == "cpu":
+            after = {name: private_copy(value) for name, value in after.items()}
         inputs_after = {name: after.get(name, value) for name, value in self._before.items()}
         weights_changed = [*answer["weights_changed"], *self._changed_weights()]
         return CallOutcome(outputs=outputs, inputs_after=inputs_after, aliases=answer["aliases"],
                            weights_changed=weights_changed, structure=answer["tree"],
-                           canaries=[] if damaged is None else [damaged])
-
+                           canaries=[] if damaged is None else [damaged.rpartition("/")[2]])
 
     def _changed_weights(self) -> list[str]:
         """Weights that the candidate has shared memory for and that differ from the private ones."""
@@ -247,18 +355,13 @@ class BaselineService(Service):
 
 def _equal(a: Any, b: Any) -> bool:
     """True for other values than tensors, and for tensors of the same bits (a NaN equals itself)."""
-    return not isinstance(a, torch.Tensor) or torch.equal(_bits(a), _bits(b))
+    return not isinstance(a, torch.Tensor) or same_bits(a, b)
 
 
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
-
-
-def _rolled(sets: list[dict[str, Any]]) -> dict[str, Any]:
-    """Inputs for one more timing set: the first set's, every float tensor rotated by a few elements."""
-    return {name: value.flatten().roll(len(sets)).view(value.shape)
-            if isinstance(value, torch.Tensor) and value.is_floating_point() else value
-            for name, value in sets[0].items()}
+def _moved_along(inputs: Mapping[str, Any], by: int) -> dict[str, Any]:
+    """Other inputs of the same shapes: every float tensor rotated by a few elements, the rest as it is."""
+    return {name: rolled(value, by) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+            for name, value in inputs.items()}
 
 
 def _unseen(data: Any) -> torch.Tensor:
@@ -271,14 +374,3 @@ def _unseen(data: Any) -> torch.Tensor:
 def _plain(finding: Finding) -> dict[str, Any]:
     correctness = None if finding.correctness is None else asdict(finding.correctness)
     return {"verdict": str(finding.verdict), "message": finding.message, "correctness": correctness}
-
-
-def _tensors(value: Any, found: list[torch.Tensor]) -> None:
-    """Collect the tensors of a tree of outputs."""
-    if isinstance(value, torch.Tensor):
-        found.append(value)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            _tensors(item, found)
-    elif isinstance(value, dict):
-        _tensors(list(value.values()), found)

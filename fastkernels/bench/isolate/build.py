@@ -1,5 +1,7 @@
 """Builds an operator's module from a scenario, alike in both workers."""
 
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -7,11 +9,19 @@ from torch import nn
 
 from fastkernels.manifest import Scenario
 
+DTYPE_KEYS = ("dtype", "params_dtype")
+"""Init arguments that are dtypes; a manifest holds their names."""
+
 
 def init_arguments(scenario: Scenario) -> dict[str, Any]:
-    """The init arguments with dtype names turned into dtypes."""
-    return {key: getattr(torch, value) if key == "dtype" and isinstance(value, str) else value
-            for key, value in scenario.init.items()}
+    """The init arguments: dtype names turned into dtypes, a model's config into an object with its attributes."""
+    return {key: _argument(key, value) for key, value in scenario.init.items()}
+
+
+def _argument(key: str, value: Any) -> Any:
+    if key in DTYPE_KEYS and isinstance(value, str):
+        return getattr(torch, value)
+    return SimpleNamespace(**value) if key == "config" and isinstance(value, Mapping) else value
 
 
 def build(cls: type[nn.Module], scenario: Scenario, device: torch.device) -> nn.Module:

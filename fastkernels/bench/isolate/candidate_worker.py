@@ -10,15 +10,22 @@ import torch
 from torch import nn
 
 from fastkernels.bench.isolate.arena import Arena
+from fastkernels.bench.isolate.bits import same_bits
 from fastkernels.bench.isolate.build import build, everything_of, held_by, state_of
 from fastkernels.bench.isolate.failure import failure
+from fastkernels.bench.isolate.gates import GateCalls
+from fastkernels.bench.isolate.passthrough import PassthroughGuard
 from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.isolate.rank_peers import Peers
 from fastkernels.bench.isolate.service import Service
 from fastkernels.bench.isolate.slots import Slot, dtype_name, end_of, plan_slots
 from fastkernels.bench.isolate.tree import describe
 from fastkernels.manifest import Scenario
 from fastkernels.registry import Overlay
-from fastkernels.results import Verdict
+from fastkernels.results import Gate, Verdict
+from fastkernels.runtime.invoke import invoke
+from fastkernels.runtime.parallel import ProcessGroup, set_tp_group
+from fastkernels.runtime.weights import finish_weights
 
 COMPARED_BYTES = 64 * 1024 * 1024
 """Weights up to this size are compared after every call, larger ones after the first and the last only."""
@@ -30,18 +37,45 @@ class CandidateService(Service):
     def __init__(self, device: torch.device, arenas: list[Arena]) -> None:
         super().__init__(device, arenas)
         self._overlay: Overlay | None = None
+        self._guard: PassthroughGuard | None = None
         self._module: nn.Module | None = None
         self._kept: dict[str, torch.Tensor] = {}
         self._previous: list[torch.Tensor] = []
         self._leaves: list[torch.Tensor] = []
         self._calls = 0
+        self._gates: GateCalls | None = None
+        self._peers = Peers()
+        self._ranks: ProcessGroup | None = None
 
     def on_hello(self, message: Message) -> Message:
         """Lay the candidates over the baseline; a candidate's import comes with `build`."""
         directory = message["candidates"]
         self._overlay = Overlay(None if directory is None else Path(directory))
         self._overlay.install()
+        if directory is not None and not message.get("allow_passthrough"):
+            self._guard = PassthroughGuard(Path(directory)).start()
         return {}
+
+    def on_meet(self, message: Message) -> Message:
+        """Rank 0 of several: open the place where ranks meet."""
+        return {"port": self._peers.open(message["size"])}
+
+    def on_join(self, message: Message) -> Message:
+        """Be one rank of several; answers once all are there."""
+        self._ranks = self._peers.join(message["rank"], message["size"], message["port"])
+        return {}
+
+    def enter_group(self, scenario: Scenario) -> None:
+        """Be the rank that `on_join` has made it, else one that stands alone."""
+        if self._ranks is None:
+            super().enter_group(scenario)
+        else:
+            self._group.enter_context(set_tp_group(self._ranks))
+
+    def handle(self, message: Message) -> Message:
+        """Answer one request; with PASSTHROUGH where the candidate has got at foreign code."""
+        reply = super().handle(message)
+        return reply if self._guard is None else self._guard.judged(reply)
 
     def on_import(self, message: Message) -> Message:
         """Import the operator's module."""
@@ -60,6 +94,7 @@ class CandidateService(Service):
         self.free()
         self.follow(message)
         scenario = Scenario.from_dict(message["scenario"])
+        self.enter_group(scenario)
         cls = getattr(self._overlay.module(scenario.relative_module), scenario.class_name)
         try:
             self._module = build(cls, scenario, self.device)
@@ -100,10 +135,44 @@ class CandidateService(Service):
         return {**self._report(inputs, outputs), "weights_changed": self._changed_weights() if compare else [],
                 "ran_s": ran_s}
 
+    def on_gate(self, message: Message) -> Message:
+        """Call forward as a deployment gate does, on the inputs in the arena; or only capture a CUDA graph for it."""
+        assert self._module is not None
+        self.follow(message)
+        inputs, self._previous = self.read_inputs(message), []
+        self._gates = self._gates or GateCalls(self._module, self.device)
+        try:
+            if message.get("capture"):
+                self._gates.capture(inputs)
+                return {}
+            outputs = self._gates.call(Gate(message["gate"]), inputs)
+        except Exception as error:
+            found = self._failed(error, Verdict.FORWARD_ERROR, "forward")
+            return {"gate_failed": found["message"], "poisoned": found.get("poisoned", False)}
+        return {**self._report(inputs, outputs), "weights_changed": self._changed_weights()}
+
     def on_collect(self, message: Message) -> Message:
         """Copy the outputs of the last call into the arena, which has grown since."""
         self.follow(message)
         return {"slots": self._place()}
+
+    def on_batch(self, message: Message) -> Message:
+        """As the trusted worker does; the outputs of earlier calls are no longer compared with later ones."""
+        self._previous = []
+        return super().on_batch(message)
+
+    def on_reload(self, message: Message) -> Message:
+        """Load other weights into the module where it still has what a checkpoint holds; else build it anew."""
+        self.follow(message)
+        assert self._module is not None
+        slots = [Slot.from_dict(data) for data in message["weights"]]
+        if _difference({slot.name: slot for slot in slots}, state_of(self._module)):
+            return self.on_build(message)
+        try:
+            self._load(slots)
+        except Exception as error:
+            return self._failed(error, Verdict.INIT_ERROR, "loading other weights")
+        return {}
 
     def on_share(self, message: Message) -> Message:
         """Work on the same memory as the baseline in timed calls; says whether all weights could be moved there."""
@@ -126,6 +195,7 @@ class CandidateService(Service):
     def free(self) -> None:
         """Free what the scenario before has left."""
         self._module, self._kept, self._previous, self._leaves, self._calls = None, {}, [], [], 0
+        self._gates = None
         super().free()
 
     def run(self, inputs: dict[str, Any]) -> Any:
@@ -139,7 +209,7 @@ class CandidateService(Service):
         """One call of forward."""
         assert self._module is not None
         with torch.inference_mode():
-            return self._module(**inputs)
+            return invoke(self._module, inputs)
 
     def timed(self, work: Callable[[], Message]) -> Message:
         """Timing of the candidate: what it raises there is its failure too."""
@@ -159,15 +229,13 @@ class CandidateService(Service):
         with torch.no_grad():
             for slot in slots:
                 state[slot.name].copy_(self.weights.tensor(slot))
-        process = getattr(self._module, "process_weights_after_loading", None)
-        if callable(process):
-            process()
+        finish_weights(self._module)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         given = {slot.name: self.weights.tensor(slot) for slot in slots}
         for name, tensor in everything_of(self._module).items():
             # The arena serves as the copy to compare with, but for what no checkpoint holds or the hook has repacked.
-            unchanged = name in given and _same_bits(given[name], tensor)
+            unchanged = name in given and same_bits(given[name], tensor)
             self._kept[name] = given[name] if unchanged else tensor.clone()
 
     def _report(self, inputs: dict[str, Any], outputs: Any) -> Message:
@@ -196,7 +264,7 @@ class CandidateService(Service):
         now = everything_of(self._module)
         gone = [name for name in self._kept if name not in now or now[name].shape != self._kept[name].shape]
         same_shape = [name for name in self._kept if name not in gone]
-        return gone + [name for name in same_shape if not _same_bits(self._kept[name], now[name])]
+        return gone + [name for name in same_shape if not same_bits(self._kept[name], now[name])]
 
     def _aliases(self, inputs: dict[str, Any]) -> list[list[Any]]:
         """[leaf, what] for each output that shares memory with an input, a weight or an output of the call before."""
@@ -250,12 +318,4 @@ def _may_stand_for(view: torch.Tensor, tensor: torch.Tensor) -> bool:
     """Whether nothing but the address differs."""
     plain = type(tensor) in (torch.Tensor, nn.Parameter, nn.Buffer)
     return (plain and view.dtype == tensor.dtype and view.shape == tensor.shape and view.stride() == tensor.stride()
-            and _same_bits(view, tensor.detach()))
-
-
-def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.dtype == b.dtype and torch.equal(_as_bytes(a), _as_bytes(b))
-
-
-def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
+            and same_bits(view, tensor))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from fastkernels.bench.isolate.memory import tells_out_of_memory
+from fastkernels.bench.isolate.passthrough import ADVICE, is_passthrough
 from fastkernels.results import Verdict
 
 MAX_LINE = 300
@@ -16,14 +17,18 @@ MAX_EVIDENCE = 8000
 """Characters of a traceback."""
 
 _HARNESS = str(Path(__file__).resolve().parents[1])
+_INVOKE = str(Path(__file__).resolve().parents[2] / "runtime" / "invoke.py")
 _TORCH = str(Path(torch.__file__).resolve().parent)
 
 
 def failure(error: BaseException, verdict: Verdict, phase: str) -> dict[str, Any]:
-    """Describe an exception of the candidate; running out of memory has its own verdict whatever the phase."""
+    """Describe an exception of the candidate; running out of memory and a refused import have their own verdicts."""
     text = exception_line(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or tells_out_of_memory(text):
         verdict = Verdict.OUT_OF_MEMORY
+    elif is_passthrough(error):
+        verdict = Verdict.PASSTHROUGH
+        text = text if ADVICE in text else f"{text}; {ADVICE}"
     return {"verdict": str(verdict), "message": f"{phase} raised {text}", "evidence": candidate_frames(error)}
 
 
@@ -40,7 +45,7 @@ def exception_line(error: BaseException) -> str:
 def candidate_frames(error: BaseException) -> str:
     """The traceback from the candidate's first frame on; frames of torch's call machinery are left out."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith((_HARNESS, _TORCH, "<frozen importlib"))]
+    own = [frame for frame in frames if not frame.filename.startswith((_HARNESS, _INVOKE, _TORCH, "<frozen importlib"))]
     try:
         lines = traceback.format_list(own) + traceback.format_exception_only(error)
     except Exception as second:  # an exception class with a __str__ of its own kind

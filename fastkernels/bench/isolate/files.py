@@ -3,6 +3,9 @@
 import os
 import tempfile
 
+ARENAS = 4
+"""Files between two workers: weights, inputs, outputs, and what both sides' timed calls work on."""
+
 
 def create_file() -> int:
     """Descriptor of a new anonymous memory file that can grow but not shrink; a deleted file where there is none."""

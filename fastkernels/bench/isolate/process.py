@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,9 +18,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import fastkernels
-from fastkernels.bench.isolate import protocol
+from fastkernels.bench.isolate import process_tree, protocol
 from fastkernels.bench.isolate.memory import kernel_oom_kills, tells_out_of_memory
 from fastkernels.bench.isolate.protocol import DeadlineError, Message, PeerClosedError, ProtocolError
+from fastkernels.bench.isolate.sandbox import OPEN, Sandbox, encode, scratch_environment
+from fastkernels.bench.isolate.watch import Limits, Watch
 from fastkernels.results import Verdict
 
 TAIL_BYTES = 4000
@@ -27,6 +31,8 @@ TAIL_BYTES = 4000
 REAP_S = 5.0
 """How long a process that closed its socket may take to end, and a killed one to be gone."""
 
+RELAY_S = 2.0
+"""How long the relay above a killed candidate may take to see the end of all below it."""
 
 EQUAL_TERMS = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
@@ -41,7 +47,6 @@ glibc takes. OpenMP threads that wait give up their core after a fifteenth of li
 the run slows a call by its share and not by time slices of 8 ms; idle, calls take what they take without it.
 """
 
-
 class WorkerEndedError(Exception):
     """The worker died, hung or answered nonsense; it is gone when this is raised."""
 
@@ -51,16 +56,19 @@ class WorkerEndedError(Exception):
         self.message = message
         self.evidence = evidence
 
-
 class WorkerProcess:
     """A child process in a session of its own that answers requests; killed with its whole group on close.
 
-    role: `baseline` (trusted) or `candidate`. arenas: descriptors of the shared memory files that it inherits.
-    memory_limit_bytes: private memory that it may take beyond its start (None: no limit).
+    role: `baseline` (trusted), `ranks` (the same for several ranks) or `candidate`. arenas: descriptors of the shared
+    memory files that it inherits. memory_limit_bytes: private memory that it may take beyond its start (None: none).
+    sandbox: what a candidate is kept from; with a scratch directory of its own, which goes with it. hidden: what a
+    candidate in a mount namespace of its own does not see. disk_limit_bytes: files that it may have in its scratch
+    directory. Limits on the whole tree hold while an answer is waited for.
     """
 
     def __init__(self, role: str, device: str, arenas: Sequence[int] = (),
-                 memory_limit_bytes: int | None = None) -> None:
+                 memory_limit_bytes: int | None = None, sandbox: Sandbox = OPEN,
+                 hidden: Sequence[Path] = (), disk_limit_bytes: int | None = None) -> None:
         self.role = role
         self._log = tempfile.TemporaryFile(prefix=f"fastkernels-{role}-")  # noqa: SIM115  closed in close()
         self._oom_kills = kernel_oom_kills()
@@ -70,13 +78,24 @@ class WorkerProcess:
                    "--arenas", ",".join(map(str, arenas))]
         if memory_limit_bytes is not None:
             command += ["--memory-limit", str(memory_limit_bytes)]
+        self._scratch = tempfile.mkdtemp(prefix="fastkernels-scratch-") if role == "candidate" else None
+        environment = worker_environment()
+        if self._scratch is not None:
+            command += ["--sandbox", encode(sandbox), "--scratch", self._scratch]
+            command += [word for path in hidden for word in ("--hidden", str(path))]
+            environment |= scratch_environment(self._scratch)
         with theirs:
             self._process = _spawner(os.getpid()).submit(
                 subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
-                env=_environment(), start_new_session=True, pass_fds=(theirs.fileno(), *arenas)).result()
+                env=environment, start_new_session=True, pass_fds=(theirs.fileno(), *arenas)).result()
         self._pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
-        self._finalizer = weakref.finalize(self, _kill_group, self._process, os.getpid())
-        self._requests = 0
+        self._finalizer = weakref.finalize(self, _end_process, self._process, os.getpid(), self._scratch,
+                                           role == "candidate" and sandbox.mode != "off")
+        limits = Limits(memory_limit_bytes, disk_limit_bytes)
+        watched = self._scratch is not None and sandbox.mode != "off" and sys.platform == "linux"
+        self._watch = Watch(self.pid, str(self._scratch), list(arenas), limits) if watched else None
+        self._request_id = ""
+        self._cpu_s = 0.0
         self.closed = False
 
     @property
@@ -91,15 +110,16 @@ class WorkerProcess:
 
     def post(self, message: Message) -> None:
         """Send one message; `answer` must follow."""
-        self._requests += 1
+        self._request_id = secrets.token_hex(16)  # so that no answer can be written ahead
         with contextlib.suppress(PeerClosedError, DeadlineError):  # answer() finds out why
-            protocol.send(self._socket, {**message, "id": self._requests}, time.monotonic() + REAP_S)
+            protocol.send(self._socket, {**message, "id": self._request_id}, time.monotonic() + REAP_S)
 
     def answer(self, timeout_s: float) -> Message:
         """Return the answer to the last `post`."""
         try:
-            reply = protocol.receive(self._socket, time.monotonic() + timeout_s, self._pidfd)
-            if reply.pop("id", None) != self._requests:
+            reply = protocol.receive(self._socket, time.monotonic() + timeout_s, self._pidfd,
+                                     self._look if self._watch else None)
+            if reply.pop("id", None) != self._request_id:
                 raise ProtocolError("an answer to another request")
             return reply
         except DeadlineError:
@@ -112,11 +132,34 @@ class WorkerProcess:
             self.close()
             raise
 
+    def _look(self) -> None:
+        """End the worker where its tree takes too much."""
+        over = self._watch.look() if self._watch else None
+        if over is not None:
+            self._end(over[0], f"the candidate took {over[1]}", last_words=False)
+
+    def cpu_s(self) -> float:
+        """CPU seconds that the process and everything it started have used so far, read from outside.
+
+        All threads and the dead children that were reaped count; never less than at the call before. Only Linux says
+        it: 0.0 elsewhere. Once closed, what was read last.
+        """
+        if sys.platform == "linux" and not self.closed:
+            self._cpu_s = max(self._cpu_s, process_tree.cpu_s(self.pid))
+        return self._cpu_s
+
     def output_tail(self) -> str:
         """The end of what the process printed."""
         size = os.fstat(self._log.fileno()).st_size
         start = max(0, size - TAIL_BYTES)
         return os.pread(self._log.fileno(), TAIL_BYTES, start).decode(errors="replace").strip()
+
+    def kill(self) -> None:
+        """Kill the process and all that it started; whoever waits for its answer in another thread learns of it."""
+        if sys.platform == "linux":
+            _kill_below(self.pid)
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Kill the process and its group and reap it; a second call does nothing."""
@@ -150,7 +193,6 @@ class WorkerProcess:
         self.close()
         raise WorkerEndedError(verdict, message, evidence)
 
-
 @cache
 def _spawner(owner: int) -> ThreadPoolExecutor:
     """The thread that starts every worker of this process (`owner`).
@@ -160,8 +202,7 @@ def _spawner(owner: int) -> ThreadPoolExecutor:
     """
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"fastkernels-spawner-{owner}")
 
-
-def _environment() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """This process's environment, with EQUAL_TERMS where it says nothing of them.
 
     In a checkout that is not installed, with the checkout on the path.
@@ -173,12 +214,28 @@ def _environment() -> dict[str, str]:
         environment["PYTHONPATH"] = os.pathsep.join(paths)
     return environment
 
-
-def _kill_group(process: "subprocess.Popen[Any]", owner: int) -> None:
-    """Kill a worker with everything in its group; in a forked copy of the supervisor do nothing."""
+def _end_process(process: "subprocess.Popen[Any]", owner: int, scratch: str | None,
+                 relayed: bool) -> None:
+    """Kill a worker with everything below it and in its group; in a forked copy of the supervisor do nothing."""
     if os.getpid() != owner:
         return
+    if sys.platform == "linux" and process.poll() is None:
+        _kill_below(process.pid)
+        if relayed:  # it reaps what is below and ends by itself; killed first, it would leave that to the system's init
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(RELAY_S)
     with contextlib.suppress(ProcessLookupError):  # all of the group is gone already
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel; init will reap it
         process.wait(REAP_S)
+    if scratch is not None:
+        shutil.rmtree(scratch, ignore_errors=True)  # a file that a killed process still writes is no reason to fail
+
+def _kill_below(pid: int) -> None:
+    """Kill what a worker's relay has below it, until nothing new shows; the relay itself inherits the orphans."""
+    killed: set[int] = set()
+    while found := set(process_tree.members(pid)[1:]) - killed:
+        for child in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        killed |= found

@@ -5,6 +5,7 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Any
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -13,6 +14,10 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 
 Message = dict[str, Any]
+Look = Callable[[], None]
+
+LOOK_S = 0.25
+"""Time between two looks at the peer while it is waited for."""
 
 
 class ProtocolError(Exception):
@@ -60,22 +65,24 @@ def send(sock: socket.socket, message: Message, deadline: float | None = None) -
         data = data[sent:]
 
 
-def receive(sock: socket.socket, deadline: float | None = None, also: int | None = None) -> Message:
+def receive(sock: socket.socket, deadline: float | None = None, also: int | None = None,
+            look: Look | None = None) -> Message:
     """Receive one message before `deadline` (monotonic seconds; None waits for ever).
 
     `also` is a descriptor that becomes readable when the peer has died; PeerClosedError follows once nothing is left
-    to read. ProtocolError for a malformed message, DeadlineError when time is up.
+    to read. `look` is called every LOOK_S while nothing comes, and when something has. ProtocolError for a malformed
+    message, DeadlineError when time is up.
     """
-    (length,) = _LENGTH.unpack(_read(sock, _LENGTH.size, deadline, also))
+    (length,) = _LENGTH.unpack(_read(sock, _LENGTH.size, deadline, also, look))
     if length > MAX_MESSAGE_BYTES:
         raise ProtocolError(f"a message of {length} bytes; at most {MAX_MESSAGE_BYTES} are allowed")
-    return decode(_read(sock, length, deadline, also))
+    return decode(_read(sock, length, deadline, also, look))
 
 
-def _read(sock: socket.socket, size: int, deadline: float | None, also: int | None) -> bytes:
+def _read(sock: socket.socket, size: int, deadline: float | None, also: int | None, look: Look | None) -> bytes:
     data = bytearray()
     while len(data) < size:
-        died = _wait(sock, select.POLLIN, deadline, also)
+        died = _wait(sock, select.POLLIN, deadline, also, look)
         try:
             part = sock.recv(size - len(data), socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -90,14 +97,21 @@ def _read(sock: socket.socket, size: int, deadline: float | None, also: int | No
     return bytes(data)
 
 
-def _wait(sock: socket.socket, event: int, deadline: float | None, also: int | None = None) -> bool:
+def _wait(sock: socket.socket, event: int, deadline: float | None, also: int | None = None,
+          look: Look | None = None) -> bool:
     """Wait until the socket is ready or `also` is readable; True for the latter. DeadlineError when time is up."""
     poll = select.poll()
     poll.register(sock, event)
     if also is not None:
         poll.register(also, select.POLLIN)
-    left_ms = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-    ready = {fd for fd, _ in poll.poll(left_ms)}
-    if not ready:
-        raise DeadlineError
+    while True:
+        left_ms = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        short = look is not None and (left_ms is None or left_ms > LOOK_S * 1000)
+        ready = {fd for fd, _ in poll.poll(LOOK_S * 1000 if short else left_ms)}
+        if look is not None:
+            look()
+        if ready:
+            break
+        if not short:
+            raise DeadlineError
     return also is not None and also in ready

@@ -3,15 +3,20 @@
 import gc
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 
 from fastkernels.bench.isolate.arena import Arena
+from fastkernels.bench.isolate.batch import Called, call_batch
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
-from fastkernels.bench.isolate.slots import Slot
+from fastkernels.bench.isolate.slots import Slot, end_of, plan_slots
 from fastkernels.bench.timing.chooser import open_timer
 from fastkernels.bench.timing.timer import Call, Timer
+from fastkernels.manifest import Scenario
+from fastkernels.runtime.invoke import prepared
+from fastkernels.runtime.parallel import OneRank, set_tp_group
 
 BIG_BYTES = 1024 * 1024 * 1024
 """Memory beyond this is given back after each scenario."""
@@ -26,6 +31,11 @@ class Service:
         self.sets: list[dict[str, Any]] = []
         self._timer: Timer | None = None
         self._call: Call | None = None
+        self._group = ExitStack()
+
+    def enter_group(self, scenario: Scenario) -> None:
+        """Be one rank of the scenario's TP degree until `free`: modules are built and called as that rank's share."""
+        self._group.enter_context(set_tp_group(OneRank(size=scenario.tp)))
 
     def handle(self, message: Message) -> Message:
         """Answer one request."""
@@ -80,6 +90,36 @@ class Service:
 
         return self.timed(replay)
 
+    def on_batch(self, message: Message) -> Message:
+        """Call the module once on each of several sets of inputs in the arena and hand every output over."""
+        self.follow(message)
+        batch = [self.batch_inputs(number, inputs) for number, inputs in enumerate(message["batch"])]
+
+        def work() -> Message:
+            called = self.call_batch(batch, message)
+            self.synchronize()
+            slots = self.outputs.place(called.leaves)
+            if slots is None:
+                self.room(end_of(plan_slots(called.leaves, contiguous=True)))
+                slots = self.outputs.place(called.leaves)
+            self.synchronize()
+            return {"trees": called.trees, "slots": None if slots is None else [slot.to_dict() for slot in slots]}
+
+        return self.timed(work)
+
+    def call_batch(self, batch: list[dict[str, Any]], message: Message) -> Called:
+        """Make the calls of a batch."""
+        del message
+        return call_batch(self.bare_call(), batch)
+
+    def batch_inputs(self, number: int, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Inputs of one call of a batch."""
+        del number
+        return self.read_inputs({"inputs": inputs})
+
+    def room(self, size: int) -> None:
+        """Make room for `size` bytes of outputs; only the trusted side can."""
+
     @property
     def timer(self) -> Timer:
         """The timer that `on_timer` opened."""
@@ -89,8 +129,8 @@ class Service:
     def caller(self) -> Call:
         """What the timer calls: call i works on set i, rotated. One object a scenario, since timers keep its graphs."""
         if self._call is None:
-            sets, call = self.sets, self.bare_call()
-            self._call = lambda i: call(**sets[i % len(sets)])
+            calls = [prepared(self.bare_call(), inputs) for inputs in self.sets]
+            self._call = lambda i: calls[i % len(calls)]()
         return self._call
 
     def bare_call(self) -> Callable[..., object]:
@@ -112,6 +152,7 @@ class Service:
     def free(self) -> None:
         """Let go of the scenario's timing sets, and of the caching allocator's memory where that is much."""
         self.sets, self._call = [], None
+        self._group.close()
         if self._timer is not None:
             self._timer.reset()
         gc.collect()

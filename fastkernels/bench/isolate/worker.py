@@ -5,53 +5,64 @@ import ctypes
 import gc
 import os
 import resource
-import signal
 import socket
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from fastkernels.bench.isolate.memory import limit_data
 from fastkernels.bench.isolate.protocol import Message, PeerClosedError, receive, send
-
-if TYPE_CHECKING:
-    from fastkernels.bench.isolate.service import Service
+from fastkernels.bench.isolate.sandbox import confine, decode
 
 MAX_FILE_BYTES = 4 * 1024**3
 """Largest file that a candidate's process may write, its log among them."""
 
-_PR_SET_PDEATHSIG = 1
+ROLES = ("baseline", "ranks", "candidate")
+
+_PR_SET_DUMPABLE = 4
+
+
+class Answers(Protocol):
+    """What a worker serves."""
+
+    def handle(self, message: Message) -> Message:
+        """Answer one request."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Serve requests until the supervisor closes its end or dies."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="descriptor of the connection to the supervisor")
-    parser.add_argument("--role", choices=("baseline", "candidate"), required=True, help="trusted side or candidate")
+    parser.add_argument("--role", choices=ROLES, required=True,
+                        help="trusted side, trusted side of several ranks, or candidate")
     parser.add_argument("--device", default="cpu", help="torch device")
     parser.add_argument("--parent", type=int, required=True, help="process id of the supervisor")
     parser.add_argument("--arenas", default="", help="descriptors of the shared memory files, comma separated")
     parser.add_argument("--memory-limit", type=int, default=None, help="bytes of private memory beyond the start")
+    parser.add_argument("--sandbox", type=decode, help="what the candidate's process is kept from, as JSON")
+    parser.add_argument("--scratch", default="", help="the directory that a candidate may write to")
+    parser.add_argument("--hidden", action="append", default=[], help="a file or directory that it must not see")
     args = parser.parse_args(argv)
-    if args.role == "candidate":
-        die_with(args.parent)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
+    arenas = [int(fd) for fd in args.arenas.split(",") if fd]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    service = open_service(args.role, args.device, [int(fd) for fd in args.arenas.split(",") if fd])
+    if args.role == "candidate":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
+        confine(args.sandbox, args.scratch, args.parent, [args.fd, *arenas], args.hidden)
+    elif args.device == "cpu":
+        hide_memory()
+    service = open_service(args.role, args.device, arenas)
     if args.memory_limit is not None:
         limit_data(args.memory_limit)
     serve(socket.socket(fileno=args.fd), service)
 
 
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process when the supervisor dies, since a hung candidate reads no end of file."""
+def hide_memory() -> None:
+    """Keep processes of the same user from reading this one's memory, which holds expected values; Linux only."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call
-            os._exit(1)
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def open_service(role: str, device_name: str, arenas: list[int]) -> "Service":
+def open_service(role: str, device_name: str, arenas: list[int]) -> Answers:
     """Import torch and build the service of this role, with its device ready."""
     import torch
 
@@ -60,10 +71,15 @@ def open_service(role: str, device_name: str, arenas: list[int]) -> "Service":
     device = torch.device(device_name)
     torch.zeros(1, device=device)
     opened = [Arena(open_memory(device, fd)) for fd in arenas]
-    if role == "baseline":
+    service: Answers
+    if role == "ranks":
+        from fastkernels.bench.isolate.rank_baseline import GroupBaseline
+
+        service = GroupBaseline(device, opened)
+    elif role == "baseline":
         from fastkernels.bench.isolate.baseline_worker import BaselineService
 
-        service: Service = BaselineService(device, opened)
+        service = BaselineService(device, opened)
     else:
         from fastkernels.bench.isolate.candidate_worker import CandidateService
 
@@ -73,7 +89,7 @@ def open_service(role: str, device_name: str, arenas: list[int]) -> "Service":
     return service
 
 
-def serve(sock: socket.socket, service: "Service") -> None:
+def serve(sock: socket.socket, service: Answers) -> None:
     """Answer requests in order; an error of the harness itself is answered with its traceback."""
     while True:
         try:

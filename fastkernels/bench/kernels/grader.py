@@ -7,16 +7,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
 from fastkernels.bench.kernels import limits
 from fastkernels.bench.kernels.candidates import CandidateFiles, Reached
 from fastkernels.bench.kernels.locks import log_lock_dir, scenario_lock
 from fastkernels.bench.kernels.log import ResultLog
 from fastkernels.bench.kernels.pipeline import Attempt, Found, failed_harness, run
+from fastkernels.bench.kernels.rank_group import RankGroup
+from fastkernels.bench.kernels.ranks import RanksAttempt
 from fastkernels.bench.kernels.reproduce import command
 from fastkernels.bench.kernels.settings import GraderSettings, resolve_device
 from fastkernels.bench.kernels.workers import Workers
 from fastkernels.bench.timing import describe_environment
-from fastkernels.errors import WorkerError
+from fastkernels.errors import DeviceError, WorkerError
 from fastkernels.manifest import Scenario
 from fastkernels.results import LeftOut, ScenarioResult
 
@@ -44,9 +47,13 @@ class KernelGrader:
         """
         self.settings = settings
         self.device = resolve_device(settings.device)
+        missing = self.sandbox.missing() if settings.sandbox == "require" else ""
+        if missing:
+            raise DeviceError(f"sandbox require: {missing}; allowed here: auto, off")
         self._log = ResultLog(log_path)
         self._lock_dir = lock_dir or (log_lock_dir(log_path) if log_path else None)
-        self._workers = Workers(settings, self.device)
+        self._workers = Workers(settings, self.device, () if log_path is None else (log_path.absolute(),))
+        self._ranks: RankGroup | None = None
         self._files: CandidateFiles | None = None
         self._broken: dict[tuple[str, str], Found] = {}
         self._environment: dict[str, Any] | None = None
@@ -86,16 +93,25 @@ class KernelGrader:
             running = self._workers.trusted_side.process is not None  # it knows the threads of torch besides
             self._environment = (self._workers.trusted({"do": "environment"})["environment"] if running
                                  else describe_environment(self.device))
-        return self._environment
+        return {**self._environment, "sandbox": self.sandbox.to_dict()}
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """What the candidate's process is kept from here."""
+        return find_sandbox(self.settings.sandbox, self.device)
 
     def worker_pids(self) -> set[int]:
         """Process ids of the workers that are running."""
-        sides = (self._workers.trusted_side, self._workers.candidate_side)
+        every = (self._workers, *(self._ranks.workers if self._ranks is not None else ()))
+        sides = (side for workers in every for side in (workers.trusted_side, workers.candidate_side))
         return {side.process.pid for side in sides if side.process is not None}
 
     def close(self) -> None:
         """End both workers and everything that they started; the grader may be used again afterwards."""
         self._workers.close()
+        if self._ranks is not None:
+            self._ranks.close()
+            self._ranks = None
 
     def __enter__(self) -> "KernelGrader":
         return self
@@ -106,7 +122,8 @@ class KernelGrader:
 
     def _reached(self, scenario: Scenario) -> Reached:
         if self._files is None:
-            self._files = CandidateFiles(self.settings.candidates_dir, self.settings.self_test)
+            self._files = CandidateFiles(self.settings.candidates_dir, self.settings.self_test,
+                                         self.settings.allow_passthrough)
         elif self._files.refresh():
             self._broken.clear()
         return self._files.reached(scenario.relative_module)
@@ -124,8 +141,9 @@ class KernelGrader:
             category=scenario.category, shape_key=scenario.shape_key, verdict=found.verdict, message=found.message,
             device=self.device, baseline_provider=found.provider, self_test=not reached.modules,
             candidate_path=reached.path, candidate_sha256=reached.sha256, replaced=reached.modules,
-            correctness=found.correctness, timing=found.timing, evidence=found.evidence, seed=self.settings.seed,
-            wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s), reproduce=command(scenario, self.settings))
+            correctness=found.correctness, timing=found.timing, gates=found.gates, evidence=found.evidence,
+            seed=self.settings.seed, wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s),
+            reproduce=command(scenario, self.settings))
 
     def _find(self, scenario: Scenario, reached: Reached) -> Found:
         """What is wrong with the candidate, or that nothing is."""
@@ -136,21 +154,32 @@ class KernelGrader:
         broken = self._broken.get((scenario.relative_module, loaded))
         if broken is not None:
             return replace(broken, ran_s=0.0)
-        attempt = Attempt(self._workers, self.settings, scenario)
         for number in range(1, ATTEMPTS + 1):
-            attempt = Attempt(self._workers, self.settings, scenario)
             try:
-                self._workers.ready(self._directory(reached), loaded)
-                found = run(attempt)
+                found = self._run(scenario, self._directory(reached), loaded)
             except WorkerError as error:
-                self._workers.close()
+                self.close()
                 if number == ATTEMPTS:
-                    return failed_harness(error, attempt.found)
+                    return failed_harness(error)
             else:
                 if not found.imported:  # it would end alike, and may take the time limit, at every scenario
                     self._broken[scenario.relative_module, loaded] = found
                 return found
         raise AssertionError("unreachable")
+
+    def _run(self, scenario: Scenario, directory: Path | None, loaded: str) -> Found:
+        """Grade with the workers that this scenario takes; ranks of another one are ended first."""
+        if self._ranks is not None and self._ranks.size != scenario.ranks:
+            self._ranks.close()
+            self._ranks = None
+        if scenario.ranks == 1:
+            self._workers.hide(scenario)
+            self._workers.ready(directory, loaded)
+            return run(Attempt(self._workers, self.settings, scenario))
+        if self._ranks is None:
+            self._workers.close()
+            self._ranks = RankGroup(self.settings, self.device, scenario.ranks)
+        return RanksAttempt(self._ranks, self.settings, scenario).run(directory, loaded)
 
     def _directory(self, reached: Reached) -> Path | None:
         return self._files.directory if self._files is not None and reached.modules else None

@@ -10,12 +10,19 @@ from fastkernels.bench.kernels.settings import GraderSettings
 from fastkernels.bench.kernels.workers import CandidateFailedError, Workers
 from fastkernels.errors import WorkerError
 from fastkernels.manifest import Scenario
-from fastkernels.results import Correctness, Timing, Verdict, WorstElement
+from fastkernels.results import Correctness, GateResult, Timing, Verdict, WorstElement
 
 MAX_OUTPUT_FACTOR = 16
 """Outputs that take more than this times the inputs and weights, and 256 MiB, are not copied but judged by shape."""
 
 MAX_OUTPUT_BYTES = 256 * 1024 * 1024
+
+RELOADED_BYTES = 64 * 1024 * 1024
+"""Modules of at most this many bytes of weights are given others after all else, and called again."""
+
+_BY_VALUE = (Verdict.MISSED_WRITE, Verdict.WRONG_INTEGERS, Verdict.WRONG_NONFINITE, Verdict.WRONG_VALUES,
+             Verdict.WRONG_SCALE)
+"""What is wrong with numbers alone."""
 
 
 @dataclass
@@ -27,6 +34,7 @@ class Found:
     evidence: str = ""
     correctness: Correctness | None = None
     timing: Timing | None = None
+    gates: dict[str, GateResult] = field(default_factory=dict)
     provider: str = ""
     ran_s: float = 0.0
     """Seconds in which graded code ran."""
@@ -43,6 +51,13 @@ class Found:
         return self.verdict.ok
 
 
+    def wrong_again(self) -> None:
+        """The first call was right and is wrong now that it was made again."""
+        if self.verdict in _BY_VALUE:
+            self.message = f"right in the first call, {self.verdict} in the same call again: {self.message}"
+            self.verdict = Verdict.NONDETERMINISTIC
+
+
 @dataclass
 class Attempt:
     """One scenario on its way through the workers."""
@@ -53,6 +68,8 @@ class Attempt:
     found: Found = field(default_factory=Found)
     weight_bytes: int = 0
     """Bytes of the weights that both workers hold."""
+    built: Message = field(default_factory=dict)
+    """The request that built the candidate's module."""
 
     def check(self) -> None:
         """Import, build and judge the planned draws in order; stops at the first that fails."""
@@ -65,19 +82,29 @@ class Attempt:
         if self.take(prepared):
             return
         self.weight_bytes = prepared["weight_bytes"]
-        self.candidate({"do": "build", "scenario": plain, "weights": prepared["weights"],
-                        "arenas": prepared["arenas"]})
+        self.built = {"do": "build", "scenario": plain, "weights": prepared["weights"], "arenas": prepared["arenas"]}
+        self.candidate(self.built)
         for index in range(prepared["draws"]):
             last = index == prepared["draws"] - 1
             if self.call_and_judge(self.trusted({"do": "draw", "index": index}), {"last": last}):
                 return
+        if self.call_and_judge(self.trusted({"do": "draw", "index": 0}), {}):
+            self.found.wrong_again()
+
+    def check_other_weights(self) -> None:
+        """Load other weights into the candidate's module and judge a call: what it keeps of the old ones is wrong."""
+        reloaded = self.trusted({"do": "reload"})
+        self.candidate({"do": "reload", "scenario": self.scenario.to_dict(), "weights": reloaded["weights"],
+                        "arenas": reloaded["arenas"]})
+        if self.call_and_judge(self.trusted({"do": "draw", "index": reloaded["index"]}), {"last": True}):
+            self.found.message += " (after other weights were loaded)"
 
     def call_and_judge(self, drawn: Message, extra: Mapping[str, Any]) -> bool:
         """Have the candidate called on a draw and the outcome judged; True where it failed."""
         arenas = drawn["arenas"]
         answer = self.candidate({"do": "call", "inputs": drawn["inputs"], "arenas": arenas, **extra})
         if answer.get("slots") is None:
-            answer = self._collect(answer, drawn["bytes"])
+            answer = self.collect(answer, drawn["bytes"])
         return self.take(self.trusted({"do": "judge", "answer": answer}))
 
     def take(self, reply: Message) -> bool:
@@ -86,8 +113,10 @@ class Attempt:
         if finding is None:
             return False
         self.found.correctness = correctness_of(finding["correctness"]) or self.found.correctness
-        self.found.verdict, self.found.message = Verdict(finding["verdict"]), finding["message"]
-        return not self.found.passed
+        verdict = Verdict(finding["verdict"])
+        if not verdict.ok:
+            self.found.verdict, self.found.message = verdict, finding["message"]
+        return not verdict.ok
 
     def trusted(self, request: Message) -> Message:
         """Ask the trusted worker."""
@@ -104,7 +133,7 @@ class Attempt:
         ran_s = reply.get("ran_s", 0.0)
         self.found.ran_s += ran_s if isinstance(ran_s, float) and 0 <= ran_s < 1e6 else 0.0
 
-    def _collect(self, answer: Message, input_bytes: int) -> Message:
+    def collect(self, answer: Message, input_bytes: int) -> Message:
         """Have the outputs copied once the arena has room for them; outputs of absurd size stay where they are."""
         needed = _int(answer.get("bytes"))
         if needed > max(MAX_OUTPUT_FACTOR * (input_bytes + self.weight_bytes), MAX_OUTPUT_BYTES):
@@ -115,6 +144,7 @@ class Attempt:
 
 def run(attempt: Attempt) -> Found:
     """Grade one scenario; WorkerError where the harness fails, never an exception for what the candidate does."""
+    from fastkernels.bench.kernels.gates import run_gates
     from fastkernels.bench.kernels.timed import time_scenario
 
     found = attempt.found
@@ -124,9 +154,15 @@ def run(attempt: Attempt) -> Found:
             attempt.check()
         if found.passed and attempt.settings.timing:
             time_scenario(attempt)
+        if found.verdict.correct and 0 < attempt.weight_bytes <= RELOADED_BYTES:
+            with work_section(attempt.workers.device) as waited_s:
+                found.waited_s += waited_s
+                attempt.check_other_weights()
     except CandidateFailedError as error:
         found.verdict, found.message, found.evidence = error.verdict, error.message, error.evidence
-    if not found.verdict.correct:
+    if found.verdict.correct:
+        run_gates(attempt)
+    else:
         found.timing = None
     return found
 
@@ -146,9 +182,8 @@ def _int(value: Any) -> int:
     return value
 
 
-def failed_harness(error: WorkerError, found: Found) -> Found:
+def failed_harness(error: WorkerError) -> Found:
     """The finding where the harness failed twice: never green, never the candidate's."""
     head, _, rest = str(error).partition("\n")
-    found.verdict, found.message, found.evidence = Verdict.TASK_INVALID, f"the harness failed: {head}", rest[-8000:]
-    found.timing, found.harness_failed = None, True
-    return found
+    return Found(verdict=Verdict.TASK_INVALID, message=f"the harness failed: {head}", evidence=rest[-8000:],
+                 harness_failed=True)

@@ -19,6 +19,9 @@ def command(scenario: Scenario, settings: GraderSettings) -> str:
     defaults = GraderSettings()
     words += [f"--fk-{name}={getattr(settings, name)}" for name in ("device", "baseline")
               if getattr(settings, name) != getattr(defaults, name)]
-    words += [flag for flag, given in (("--fk-self-test", settings.self_test), ("--fk-no-timing", not settings.timing))
+    if settings.gates:
+        words.append(f"--fk-gates={','.join(settings.gates)}")
+    words += [flag for flag, given in (("--fk-self-test", settings.self_test), ("--fk-no-timing", not settings.timing),
+                                   ("--fk-allow-passthrough", settings.allow_passthrough))
               if given]
     return shlex.join(words)

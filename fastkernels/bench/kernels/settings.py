@@ -10,10 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fastkernels.bench.isolate.providers import BASELINES, VLLM, vllm_missing
+from fastkernels.bench.isolate.sandbox import MODES
+from fastkernels.bench.kernels.gate_choice import chosen_gates
 from fastkernels.errors import DeviceError, one_of
 
 DEVICES = ("auto", "cpu", "cuda")
-BASELINES = ("auto", "native")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class GraderSettings:
     device: str = "auto"
     """`cpu`, `cuda`, or `auto`: CUDA where torch and the machine have it."""
     baseline: str = "auto"
-    """What the baseline runs: `auto` (the production path of the device) or `native` (plain PyTorch)."""
+    """What is timed as the baseline: `auto` (the device's production path), `native` (plain PyTorch) or `vllm` (vLLM's
+    own modules, where it is installed)."""
     seed: int = 0
     """Seed of weights and inputs."""
     timeout_s: float = 60.0
@@ -40,6 +43,10 @@ class GraderSettings:
     """A correct candidate below this speedup is TOO_SLOW; None demands nothing."""
     self_test: bool = False
     """True grades the baseline itself, whatever candidates there are."""
+    allow_passthrough: bool = False
+    """True grades candidates that call the baseline or a library of finished kernels as any other."""
+    gates: tuple[str, ...] = ()
+    """Deployment gates by name, or `all`, `none`, `auto` alone (see `chosen_gates`); () is `auto`."""
     candidates_dir: Path | None = None
     """Directory of candidates; None stands for `tasks/candidate` of the installed package."""
     manifest: Path | None = None
@@ -49,16 +56,27 @@ class GraderSettings:
     memory_limit_bytes: int | None = None
     """Memory that the candidate's process may take on a CPU; None is half of what is available when it starts."""
 
+    disk_limit_bytes: int = 8 * 1024**3
+    """Files that the candidate's process may have in its scratch directory."""
+    sandbox: str = "auto"
+    """What confines the candidate's process: `auto` (all that the kernel has), `require` (an error where something is
+    missing) or `off`."""
+
     def __post_init__(self) -> None:
-        for name, allowed in (("device", DEVICES), ("baseline", BASELINES)):
+        for name, allowed in (("device", DEVICES), ("baseline", BASELINES), ("sandbox", MODES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: {one_of(getattr(self, name), allowed)}")
+        chosen_gates(self.gates)
+        missing = vllm_missing() if self.baseline == VLLM else None
+        if missing:
+            raise DeviceError(f"baseline {VLLM}: {missing}")
 
     @property
     def fingerprint(self) -> str:
         """Equal for settings under which a finished result may be kept; the seed and the limits do not count."""
         kept = [resolve_device(self.device), self.baseline, self.timing, self.num_warmup, self.num_runs,
-                self.max_time_s, self.min_speedup, self.self_test]
+                self.max_time_s, self.min_speedup, self.self_test, self.allow_passthrough,
+                chosen_gates(self.gates), self.sandbox]
         return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,7 +84,7 @@ class GraderSettings:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         data["candidates_dir"] = None if self.candidates_dir is None else str(self.candidates_dir)
         data["manifest"] = None if self.manifest is None else str(self.manifest)
-        return {**data, "seqlens": list(self.seqlens)}
+        return {**data, "gates": [str(gate) for gate in chosen_gates(self.gates)], "seqlens": list(self.seqlens)}
 
 
 def resolve_device(device: str) -> str:

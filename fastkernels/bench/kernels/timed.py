@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import cast
 
 from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.kernels.idle import IdleWatch
 from fastkernels.bench.kernels.locks import timing_section, work_section
 from fastkernels.bench.kernels.pipeline import Attempt
+from fastkernels.bench.kernels.proof import prove
 from fastkernels.bench.timing import (
     BadSamplesError,
     Comparison,
@@ -29,13 +31,16 @@ MIN_SETS = 2
 SET_BYTES = {"cpu": 64 * 1024**2, "cuda": 8 * 1024**3}
 """Memory for timing sets in each process, where the fewest fit."""
 
+BATCH_BYTES = {"cpu": 8 * 1024**2, "cuda": 8 * 1024**3}
+"""Inputs of one batch: on a CPU no more than caches hold, since timed calls find theirs there."""
+
 MIN_INTERVAL = {"cpu": 0.01, "cuda": 0.005}
 """Half-width of the rounds' interval at which timing stops; on a CPU processes differ by 1 % in any case."""
 
 SAME_MEMORY = {"cpu": False, "cuda": True}
 """Whether timed calls of both sides work on the same physical memory, whose placement then cancels (docs/timing.md)."""
 
-COMPARISONS = 2
+COMPARISONS = 3
 """Times that a comparison is made before its times count as too fast or tampered with."""
 
 
@@ -45,6 +50,18 @@ class Work:
 
     bytes: int
     flops: int
+
+
+@dataclass(frozen=True)
+class Sets:
+    """How timed calls have their inputs."""
+
+    method: str
+    """Name of the timer in both processes."""
+    same_memory: bool
+    """Whether inputs and all weights of both processes lie in the same memory."""
+    batched: int
+    """Sets of inputs that BATCH_BYTES hold."""
 
 
 class WorkerLane:
@@ -80,13 +97,13 @@ def time_scenario(attempt: Attempt) -> None:
     found, settings, device = attempt.found, attempt.settings, attempt.workers.device
     with work_section(device) as waited_s:
         found.waited_s += waited_s
-        method, same_memory = _load_sets(attempt)
+        sets = _load_sets(attempt)
         work = attempt.trusted({"do": "work"})
     least = Work(work["bytes"], work["flops"])
     with timing_section(device) as waited_s:
         found.waited_s += waited_s
         peaks = Peaks.from_dict(attempt.trusted({"do": "peaks"})["peaks"])
-        comparison = _credible_times(attempt, method, same_memory, floor_s(least, peaks))
+        comparison = _credible_times(attempt, sets, floor_s(least, peaks))
     if comparison is None:
         return
     with work_section(device) as waited_s:
@@ -104,27 +121,31 @@ def time_scenario(attempt: Attempt) -> None:
                          f"{comparison.speedup_high:.3f}) is under the demanded {wanted:g}")
 
 
-def _credible_times(attempt: Attempt, method: str, same_memory: bool, floor: float) -> Comparison | None:
+def _credible_times(attempt: Attempt, sets: Sets, floor: float) -> Comparison | None:
     """Compare the two sides; None, with the verdict set, where the candidate's times are not to be believed.
 
-    Times that look wrong are taken once more before they count: load that came or went between the processes' clocks
-    and the supervisor's makes honest ones disagree too.
+    Times that look wrong are taken up to COMPARISONS times before they count: load that came or went between the
+    processes' clocks and the supervisor's makes honest ones disagree too.
     """
     found, settings = attempt.found, attempt.settings
-    plan = TimingPlan(method=method, num_warmup=settings.num_warmup, num_runs=settings.num_runs,
+    plan = TimingPlan(method=sets.method, num_warmup=settings.num_warmup, num_runs=settings.num_runs,
                       max_time_s=settings.max_time_s, min_interval=MIN_INTERVAL[attempt.workers.device],
-                      same_memory=same_memory)
+                      same_memory=sets.same_memory)
     trouble: tuple[Verdict, str] | None = None
     for _ in range(COMPARISONS):
+        watch = IdleWatch(attempt.workers.candidate_cpu_s, attempt.trusted)
         try:
-            comparison = compare(WorkerLane(attempt.trusted, attempt.note),
+            comparison = compare(WorkerLane(watch.sometimes, attempt.note),
                                  WorkerLane(attempt.workers.candidate, attempt.note), plan)
         except BadSamplesError as error:
             if error.side == "baseline":
                 raise WorkerError(f"the trusted worker's times: {error}") from error
             trouble = Verdict.TIMING_TAMPERED, str(error)
             break
-        trouble = check_times(comparison, floor)
+        trouble = (watch.finding() or check_times(comparison, floor)
+                   or prove(attempt, comparison, sets.batched, watch) or watch.finding())
+        if not found.passed:
+            return None
         if trouble is None:
             return comparison
     assert trouble is not None
@@ -140,19 +161,18 @@ def timing_of(comparison: Comparison, work: Work, bound_s: float) -> Timing:
                   candidate_roofline=bound_s / comparison.candidate_s)
 
 
-def _load_sets(attempt: Attempt) -> tuple[str, bool]:
-    """Draw the sets of inputs into both processes and open the timers.
-
-    Returns the name of the method and whether inputs and all weights lie in the same memory.
-    """
-    count, index = MAX_SETS, 0
+def _load_sets(attempt: Attempt) -> Sets:
+    """Draw the sets of inputs into both processes and open the timers."""
+    count, index, batched = MAX_SETS, 0, MIN_SETS
     while index < count:
         drawn = attempt.trusted({"do": "draw", "keep": True})
         attempt.candidate({"do": "keep", "inputs": drawn["inputs"], "arenas": drawn["arenas"]})
-        fitting = SET_BYTES[attempt.workers.device] // max(1, drawn["bytes"])
+        fitting, batched = (limit[attempt.workers.device] // max(1, drawn["bytes"])
+                            for limit in (SET_BYTES, BATCH_BYTES))
         count, index = max(MIN_SETS, min(MAX_SETS, fitting)), index + 1
     method = str(attempt.trusted({"do": "timer"})["method"])
     attempt.candidate({"do": "timer", "method": method})
     if not SAME_MEMORY[attempt.workers.device]:
-        return method, False
-    return method, attempt.candidate({"do": "share", **attempt.trusted({"do": "share"})}).get("all") is True
+        return Sets(method, False, batched)
+    shared = attempt.candidate({"do": "share", **attempt.trusted({"do": "share"})})
+    return Sets(method, shared.get("all") is True, batched)

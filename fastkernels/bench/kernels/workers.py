@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastkernels.bench.isolate.files import create_file
+from fastkernels.bench.isolate.files import ARENAS, create_file
 from fastkernels.bench.isolate.memory import default_limit_bytes
 from fastkernels.bench.isolate.process import WorkerEndedError, WorkerProcess
 from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
 from fastkernels.bench.kernels.settings import GraderSettings
 from fastkernels.errors import WorkerError
+from fastkernels.manifest import Scenario
 from fastkernels.results import Verdict
 
 START_TIMEOUT_S = 180.0
@@ -19,11 +21,8 @@ START_TIMEOUT_S = 180.0
 TRUSTED_TIMEOUT_S = 900.0
 """Longest that one request to the trusted worker may take."""
 
-ARENAS = 4
-"""Blocks of shared memory: weights, inputs, outputs, and what both sides' timed calls work on."""
-
 _REPORTED = (Verdict.IMPORT_ERROR, Verdict.MISSING_CLASS, Verdict.INIT_ERROR, Verdict.WRONG_WEIGHTS,
-             Verdict.FORWARD_ERROR, Verdict.OUT_OF_MEMORY)
+             Verdict.FORWARD_ERROR, Verdict.OUT_OF_MEMORY, Verdict.PASSTHROUGH)
 """What a candidate's process may say of itself."""
 
 
@@ -60,22 +59,45 @@ class Workers:
 
     settings: GraderSettings
     device: str
+    hidden: tuple[Path, ...] = ()
+    """Files and directories that the candidate's process must not see."""
     trusted_side: Side = field(default_factory=lambda: Side("baseline"))
     candidate_side: Side = field(default_factory=lambda: Side("candidate"))
     _arenas: list[int] = field(default_factory=list)
+    _last: tuple[Path | None, str] = (None, "")
 
     def ready(self, directory: Path | None, loaded: str) -> None:
         """Start what is not running; a candidate's process that has imported other candidates is replaced."""
         if self.candidate_side.loaded != loaded:
             self.candidate_side.close()
-        if not self._arenas:
-            self._arenas = [create_file() for _ in range(ARENAS)]
+        self.open_arenas()
         self._start(self.trusted_side, {"baseline": self.settings.baseline}, None)
         self.candidate_side.loaded = loaded
         limit = None
         if self.device == "cpu" and self.candidate_side.process is None:
             limit = self.settings.memory_limit_bytes or default_limit_bytes()
-        self._start(self.candidate_side, {"candidates": None if directory is None else str(directory)}, limit)
+        self._last = directory, loaded
+        self._start(self.candidate_side, {"candidates": None if directory is None else str(directory),
+                                          "allow_passthrough": self.settings.allow_passthrough}, limit)
+
+    def open_arenas(self) -> list[int]:
+        """Descriptors of the memory between the two processes, opened once."""
+        if not self._arenas:
+            self._arenas = [create_file() for _ in range(ARENAS)]
+        return self._arenas
+
+    def again(self) -> None:
+        """Start what has ended since `ready`, with the same candidates."""
+        self.ready(*self._last)
+
+    def hide(self, scenario: Scenario) -> None:
+        """Have the recorded values of a scenario hidden from the candidate; a process that sees them is replaced."""
+        if scenario.golden is None:
+            return
+        folder = Path(scenario.golden["file"]).parent
+        if folder not in self.hidden:
+            self.hidden += (folder,)
+            self.candidate_side.close()
 
     def trusted(self, request: Message) -> Message:
         """Ask the trusted worker; WorkerError where it fails."""
@@ -112,6 +134,11 @@ class Workers:
             raise _reported(reply)
         return reply
 
+    def candidate_cpu_s(self) -> float:
+        """CPU seconds of the candidate's process and all that it started, so far."""
+        process = self.candidate_side.process
+        return 0.0 if process is None else process.cpu_s()
+
     def close(self) -> None:
         """End both processes and give the arenas back."""
         self.trusted_side.close()
@@ -122,9 +149,19 @@ class Workers:
 
     def _start(self, side: Side, hello: dict[str, Any], limit: int | None) -> None:
         if side.process is None:
-            side.process = WorkerProcess(side.role, self.device, self._arenas, limit)
+            side.process = WorkerProcess(side.role, self.device, self._arenas_of(side), limit, self._sandbox(),
+                                         self.hidden, self.settings.disk_limit_bytes)
             side.process.post({"do": "hello", **hello})
             side.greeted = False
+
+    def _arenas_of(self, side: Side) -> list[int]:
+        """Descriptors of the arenas that a side sees."""
+        del side
+        return self._arenas
+
+    def _sandbox(self) -> Sandbox:
+        """What the candidate's process is kept from."""
+        return find_sandbox(self.settings.sandbox, self.device)
 
     def _greet(self, side: Side) -> None:
         """Wait until a process that was started has its device ready; no candidate has been imported by then."""

@@ -34,6 +34,11 @@ class Linear(Op):
         """One call of ATen's linear, in the dtype of x and weight."""
         return F.linear(x, self.weight, self.bias)
 
+    def strided_inputs(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+        """DeepSeek's latents are a slice of the projection before."""
+        del inputs
+        return ("x",)
+
     def work(self, inputs: Mapping[str, Any], outputs: tuple[torch.Tensor, ...]) -> Work:
         """Moves x, weight, bias and y once; a multiply-add for each weight and token."""
         x = inputs["x"]

@@ -110,6 +110,10 @@ class RMSNorm(Op):
         )
         return out if residual is None else (out, total)
 
+    def strided_inputs(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+        """Without a residual: norms of heads or latents read slices of the fused projection."""
+        return ("x",) if inputs.get("residual") is None else ()
+
     def donates(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
         """With a residual both inputs may be overwritten, as vLLM's fused kernel does."""
         return () if inputs.get("residual") is None else ("x", "residual")

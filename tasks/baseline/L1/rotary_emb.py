@@ -9,7 +9,8 @@ import torch
 from fastkernels.runtime.jit import tl, triton
 from fastkernels.runtime.op import Op, Work, tensor_bytes
 
-ROPE_TYPES = ("default", "linear", "llama3")
+ROPE_TYPES = ("default", "linear", "dynamic", "llama3", "yarn", "deepseek_yarn")
+YARN_TYPES = ("yarn", "deepseek_yarn")
 
 
 @triton.jit
@@ -94,13 +95,50 @@ def llama3_frequencies(inv_freq: torch.Tensor, scaling: Mapping[str, Any]) -> to
     return (1 - smooth) * inv_freq / scaling["factor"] + smooth * inv_freq
 
 
+def yarn_frequencies(inv_freq: torch.Tensor, base: float, scaling: Mapping[str, Any]) -> torch.Tensor:
+    """YaRN's scaling (Peng et al., 2023): of the original context, pairs that turn over beta_fast times keep their
+    frequency, those under beta_slow times have it divided by `factor`, those between are blended linearly in their
+    index; the bounds are whole indices unless `truncate` is false.
+    """
+    pairs = len(inv_freq)
+    bounds = []
+    for turns in (scaling.get("beta_fast") or 32, scaling.get("beta_slow") or 1):
+        wavelength = scaling["original_max_position_embeddings"] / (turns * 2 * math.pi)
+        bounds.append(pairs * math.log(wavelength) / math.log(base))
+    low, high = (math.floor(bounds[0]), math.ceil(bounds[1])) if scaling.get("truncate", True) else bounds
+    low, high = max(low, 0), min(high, 2 * pairs - 1)
+    slow = ((torch.arange(pairs) - low) / ((high - low) or 0.001)).clamp(0, 1)
+    return (1 - slow) * inv_freq + slow * inv_freq / scaling["factor"]
+
+
+def yarn_mscale(factor: float, mscale: float) -> float:
+    """YaRN's 0.1 mscale ln(factor) + 1, the root of what it multiplies attention logits by."""
+    return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+
+def yarn_attention_factor(scaling: Mapping[str, Any]) -> float:
+    """What cosines and sines are multiplied by: attention_factor, or the quotient of mscale's and mscale_all_dim's.
+
+    With one of the two alone `yarn` (as transformers) ignores it, `deepseek_yarn` (as vLLM) has 1 and 0 for the other.
+    """
+    mscale, all_dim = scaling.get("mscale"), scaling.get("mscale_all_dim")
+    if scaling.get("attention_factor") is not None:
+        return float(scaling["attention_factor"])
+    if scaling.get("rope_type", scaling.get("type")) == "yarn" and not (mscale and all_dim):
+        mscale = all_dim = None
+    mscale, all_dim = 1.0 if mscale is None else mscale, all_dim or 0.0
+    return yarn_mscale(scaling["factor"], mscale) / yarn_mscale(scaling["factor"], all_dim)
+
+
 class RotaryEmbedding(Op):
     """(a, b) -> (a cos - b sin, b cos + a sin) by the angle position * base^(-2i / rotary_dim) (Su et al., 2021).
 
     b lies rotary_dim / 2 after a with is_neox_style, next to it otherwise; elements past rotary_dim stay as they are.
-    positions: [T] int64, query: [T, Hq * head_size], key: [T, Hkv * head_size] -> (query, key) of the same shapes.
-    rope_scaling: Hugging Face's dict, of rope_type default, linear or llama3. Mirrors vLLM's RotaryEmbedding, its
-    cache of cosines and sines in the module's dtype included. On CUDA query and key are overwritten and returned.
+    positions: [T] int64, query: [T, Hq * head_size] or [T, Hq, head_size], key likewise with Hkv heads -> (query, key)
+    of the same shapes. rope_scaling: Hugging Face's dict, of rope_type default, linear, dynamic, llama3, yarn or
+    deepseek_yarn. Mirrors vLLM's RotaryEmbedding and its LinearScaling-, DynamicNTKScaling-, Llama3-, YaRNScaling- and
+    DeepseekScalingRotaryEmbedding, their cache of cosines and sines in the module's dtype included: a row for each of
+    max_position_embeddings, for dynamic of `factor` times as many. On CUDA query and key are overwritten and returned.
     """
 
     provider = "triton"
@@ -128,20 +166,31 @@ class RotaryEmbedding(Op):
 
     def inverse_frequencies(self) -> torch.Tensor:
         """[rotary_dim / 2] float32, scaled as rope_scaling says."""
-        exponents = torch.arange(0, self.rotary_dim, 2, dtype=torch.float32) / self.rotary_dim
-        inv_freq = 1.0 / self.base**exponents
         kind = self.rope_scaling.get("rope_type", self.rope_scaling.get("type", "default"))
         if kind not in ROPE_TYPES:
             raise ValueError(f"rope_scaling.rope_type: {kind!r} is not one of {', '.join(ROPE_TYPES)}")
+        base = self.base
+        if kind == "dynamic":
+            # For the longest context, as vLLM; Hugging Face computes it anew for each length.
+            factor = self.rope_scaling["factor"]
+            base *= (factor * factor - (factor - 1)) ** (self.rotary_dim / (self.rotary_dim - 2))
+        exponents = torch.arange(0, self.rotary_dim, 2, dtype=torch.float32) / self.rotary_dim
+        inv_freq = 1.0 / base**exponents
         if kind == "llama3":
             return llama3_frequencies(inv_freq, self.rope_scaling)
+        if kind in YARN_TYPES:
+            return yarn_frequencies(inv_freq, base, self.rope_scaling)
         return inv_freq / self.rope_scaling["factor"] if kind == "linear" else inv_freq
 
     def cos_sin(self) -> torch.Tensor:
-        """[max_position_embeddings, rotary_dim] float32: the cosines of a position, then its sines."""
-        positions = torch.arange(self.max_position_embeddings, dtype=torch.float32)
-        angles = torch.outer(positions, self.inverse_frequencies())
-        return torch.cat((angles.cos(), angles.sin()), dim=-1)
+        """[rows, rotary_dim] float32: the cosines of a position, then its sines, times YaRN's attention factor."""
+        inv_freq, kind = self.inverse_frequencies(), self.rope_scaling.get("rope_type", self.rope_scaling.get("type"))
+        rows = self.max_position_embeddings
+        if kind == "dynamic":
+            rows = int(rows * self.rope_scaling["factor"])
+        angles = torch.outer(torch.arange(rows, dtype=torch.float32), inv_freq)
+        scale = yarn_attention_factor(self.rope_scaling) if kind in YARN_TYPES else 1.0
+        return torch.cat((angles.cos(), angles.sin()), dim=-1) * scale
 
     def forward_native(
         self, positions: torch.Tensor, query: torch.Tensor, key: torch.Tensor
@@ -181,6 +230,11 @@ class RotaryEmbedding(Op):
             num_warps=NUM_WARPS,
         )
         return query, key
+
+    def strided_inputs(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+        """Slices of the fused projection."""
+        del inputs
+        return ("query", "key")
 
     def donates(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
         """Query and key may be overwritten, as vLLM's kernel does."""

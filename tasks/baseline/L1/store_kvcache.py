@@ -77,6 +77,11 @@ class StoreKVCache(Op):
             num_warps=launch_warps(heads * dim),
         )
 
+    def strided_inputs(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+        """Slices of the fused projection; the key where it was rotated in place."""
+        del inputs
+        return ("key", "value")
+
     def work(self, inputs: Mapping[str, Any], outputs: tuple[torch.Tensor, ...]) -> Work:
         """Reads and writes the keys and values that have a slot, and reads the slots; no arithmetic."""
         del outputs

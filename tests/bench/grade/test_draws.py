@@ -54,4 +54,5 @@ def test_a_full_size_draw_comes_twice_and_one_token_more_once(scenario_of):
 def test_what_enters_an_exponential_gets_gentler_values(scenario_of):
     attention = {draw.hard for draw in plan_draws(scenario_of(X, USED), 1, "cpu")}
     block = {draw.hard for draw in plan_draws(scenario_of(X, level=2), 1, "cpu")}
-    assert attention == block == {"normal", "moderate", "tiny", "zeros", "ties", "mixed-gentle"}
+    assert attention == {"normal", "moderate", "tiny", "zeros", "ties", "mixed-gentle"}
+    assert block == {"normal", "moderate", "tiny", "zeros", "ties", "mixed-mild"}

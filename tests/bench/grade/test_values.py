@@ -6,6 +6,7 @@ from fastkernels.bench.grade.values import GENERATORS
 from fastkernels.errors import ManifestError
 from fastkernels.manifest import generators as manifest_generators
 from fastkernels.manifest.scenario import InputSpec
+from fastkernels.tasks.baseline.L1.linear import Linear
 
 CPU = torch.device("cpu")
 
@@ -22,13 +23,19 @@ def test_the_manifest_knows_the_same_generators():
 def test_every_generator_takes_what_the_manifest_allows(scenario_of):
     """With its required arguments alone, and its name is what the manifest calls it."""
     arguments = {"value": 3, "max": 9, "vocab": 9, "slots": 99, "pages": 99, "total": "tokens", "sequences": 2,
-                 "of": "x"}
-    shapes = {"cu_seqlens": (3,), "block_table": ("tokens", 4), "literal": ()}
-    first = InputSpec("x", "normal", ("tokens", 4), "float32")
+                 "of": "x", "gate": "weight", "top_k": 1, "page_size": 16,
+                 "experts": 8, "block_size": 16, "ranks": 2}
+    shapes = {"cu_seqlens": (3,), "block_table": ("tokens", 4), "literal": (), "routed": ("tokens", 4),
+              "router_logits": ("tokens", 8), "topk_ids": ("tokens", 2)}
+    x = InputSpec("x", "normal", ("tokens", 4), "float32")
+    lengths = {"total": "tokens", "sequences": 2}
+    cu_seqlens = [InputSpec(f"context.cu_seqlens_{of}", "cu_seqlens", (3,), "int32", lengths) for of in "qk"]
+    extra = {"batch_slots": {"pages": 99}}
+    router = Linear(4, 2, dtype=torch.float32)
     for name, generator in manifest_generators.GENERATORS.items():
         spec = InputSpec("y", name, shapes.get(name, ("tokens",)), generator.dtypes[0] if generator.dtypes else "",
-                         {key: arguments[key] for key in generator.required})
-        value = make_inputs(scenario_of(first, spec), Draw("d", 5, 1, "normal"), CPU)["y"]
+                         {key: arguments[key] for key in generator.required} | extra.get(name, {}))
+        value = make_inputs(scenario_of(x, *cu_seqlens, spec), Draw("d", 5, 1, "normal"), CPU, router)["y"]
         assert isinstance(value, torch.Tensor) == generator.tensor, name
         if generator.tensor and name != "same_as":
             assert str(value.dtype) == f"torch.{spec.dtype}"
@@ -45,6 +52,8 @@ def test_normal_is_normal_and_depends_on_seed_and_name(scenario_of):
     assert first["a"].float().std().item() == pytest.approx(1, abs=0.05)
     wide = draw_one(scenario_of, InputSpec("x", "normal", ("tokens", 4096), "float32", {"std": 3.0}))
     assert wide.std().item() == pytest.approx(3, abs=0.15)
+    high = draw_one(scenario_of, InputSpec("x", "normal", ("tokens", 4096), "float32", {"std": 1.0, "mean": 4.0}))
+    assert (high.mean().item(), high.std().item()) == pytest.approx((4, 1), abs=0.05)
 
 
 def test_large_tensors_repeat_no_row(scenario_of):
@@ -81,6 +90,20 @@ def test_token_ids_hold_the_ends_of_the_table(scenario_of):
     ids = draw_one(scenario_of, spec, tokens=9)
     assert (ids.min(), ids.max()) == (0, 499)
     assert draw_one(scenario_of, spec, tokens=9, hard="ties").unique().numel() == 1
+
+
+def test_ids_lie_on_both_sides_of_a_ranks_border(scenario_of):
+    spec = InputSpec("ids", "token_ids", ("tokens",), "int64", {"vocab": 1000, "local": 500})
+    for seed in range(10):
+        assert {0, 499, 500, 999} <= set(draw_one(scenario_of, spec, tokens=9, seed=seed).tolist())
+    assert set(draw_one(scenario_of, spec, tokens=2).tolist()) == {0, 999}
+
+
+def test_a_single_id_is_one_that_the_rank_holds(scenario_of):
+    spec = InputSpec("ids", "token_ids", ("tokens",), "int64", {"vocab": 1000, "local": 10})
+    assert all(draw_one(scenario_of, spec, tokens=1, seed=seed).item() < 10 for seed in range(20))
+    assert draw_one(scenario_of, spec, tokens=9).max() == 999
+    assert (draw_one(scenario_of, spec, tokens=9, hard="ties") < 10).all()
 
 
 def test_slots_are_different_and_padded_in_ties(scenario_of):
@@ -148,6 +171,17 @@ def test_literals_follow_the_token_count_of_the_draw(scenario_of):
     assert make_inputs(scenario, Draw("d", 8, 1, "normal"), CPU) == {"n": 9, "f": 2.5}
 
 
+@pytest.mark.parametrize("hard", ["normal", "large", "zeros"])
+def test_routing_weights_are_no_noise(scenario_of, hard):
+    spec = InputSpec("x", "routing_weights", ("tokens", 8), "float32")
+    weights = draw_one(scenario_of, spec, tokens=64, hard=hard)
+    assert weights.min() >= 0
+    if hard == "zeros":
+        assert 0.4 < (weights == 0).float().mean() < 0.6
+    else:
+        assert weights.sum(-1).tolist() == pytest.approx([1.0] * 64)
+
+
 def test_an_unknown_generator_is_named(scenario_of):
     with pytest.raises(ManifestError, match=r"input x: values: 'norml' is not one of .*Did you mean 'normal'"):
         draw_one(scenario_of, InputSpec("x", "norml", (3,), "float32"))
@@ -168,6 +202,15 @@ def test_hard_values_are_what_they_say(scenario_of):
     scales = by_kind["mixed"].norm(dim=1)
     assert scales.max() / scales.min() > 100
     assert all(x.isfinite().all() for x in by_kind.values())
+
+
+def test_first_rows_of_ties_differ_between_inputs(scenario_of):
+    rows = set()
+    for name in "abcdefgh":
+        spec = InputSpec(name, "normal", ("tokens", 64), "bfloat16")
+        rows.add(float(draw_one(scenario_of, spec, tokens=9, hard="ties")[0, 0]))
+    assert len(rows) > 2
+    assert 0.0 not in rows
 
 
 def test_float16_stays_finite_when_large(scenario_of):

@@ -47,7 +47,7 @@ def speak_out_of_turn(self, x, residual):
 
 
 def beyond_the_end(self, x, residual):
-    torch.as_strided(x, (4,), (1,), x.storage_offset() + x.numel()).add_(1)
+    torch.as_strided(x, (4,), (1,), x.storage_offset() + x.numel()).view(torch.int16).bitwise_not_()
     return right(self, x, residual)
 
 

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from blocks_by_hand import llama_mlp
 from results_by_hand import rms_norm
 
 from fastkernels.bench.kernels import GraderSettings, left_out, limits, resolve_device
-from fastkernels.bench.kernels.limits import input_bytes, needed_bytes, weight_bytes
+from fastkernels.bench.kernels.limits import call_flops, input_bytes, needed_bytes, weight_bytes
 from fastkernels.errors import DeviceError
+from fastkernels.manifest import InputSpec
 
 CPU = GraderSettings(device="cpu")
 
@@ -39,10 +41,48 @@ def test_the_estimate_counts_inputs_and_weights():
     assert needed_bytes(linear) > input_bytes(linear) + weight_bytes(linear)
 
 
+def test_a_cpu_leaves_out_blocks_of_too_many_operations():
+    block = replace(llama_mlp(tokens=500), parameters=2 * 10**9)
+    assert call_flops(block) == 2 * 500 * 2 * 10**9
+    found = left_out(block, CPU)
+    assert found is not None
+    assert found.reason == "about 2e+12 operations a call on a CPU (over 2e+11; ask with --fk-seqlen=500)"
+    assert left_out(replace(block, tp=16), CPU) is None
+    assert call_flops(replace(block, level=1)) == 0
+    assert left_out(block, GraderSettings(device="cpu", seqlens=(500,))) is None
+
+
+def test_a_cpu_leaves_out_blocks_of_too_many_weights_whatever_the_tokens():
+    experts = replace(llama_mlp(tokens=1), parameters=4 * 10**8)
+    found = left_out(experts, CPU)
+    assert found is not None
+    assert found.reason == "4e+08 weights on a CPU (over 3e+08; ask with --fk-seqlen=1)"
+    assert left_out(replace(experts, tp=2), CPU) is None
+
+
+def test_tokens_use_the_weights_of_the_chosen_experts_alone():
+    config = {"n_routed_experts": 64, "num_experts_per_tok": 8}
+    block = replace(llama_mlp(tokens=10), parameters=6400, init={"config": config, "dtype": "bfloat16"})
+    assert call_flops(block) == 2 * 10 * 800
+    assert call_flops(replace(block, init={"num_experts": 64, "top_k": 16})) == 2 * 10 * 1600
+
+
+def test_a_lookup_has_no_operations():
+    ids = InputSpec("input_ids", "token_ids", ("tokens",), "int64", {"vocab": 10})
+    assert call_flops(replace(llama_mlp(), parameters=10**12, inputs=(ids,))) == 0
+
+
+def test_the_weights_of_a_block_are_shared_out_to_its_ranks():
+    block = replace(llama_mlp(), parameters=800)
+    assert weight_bytes(block) == 1600
+    assert weight_bytes(replace(block, tp=4)) == 400
+    assert weight_bytes(replace(block, level=1, tp=4)) == 1600  # sizes of level 1 are one rank's already
+
+
 def test_an_unknown_device_or_baseline_is_refused():
     with pytest.raises(ValueError, match="device: 'gpu' is not one of auto, cpu, cuda"):
         GraderSettings(device="gpu")
-    with pytest.raises(ValueError, match=r"baseline: 'nativ' is not one of auto, native. Did you mean 'native'"):
+    with pytest.raises(ValueError, match=r"baseline: 'nativ' is not one of auto, native, vllm. Did you mean 'native'"):
         GraderSettings(baseline="nativ")
 
 

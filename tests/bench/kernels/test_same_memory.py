@@ -42,7 +42,8 @@ def grade(tmp_path, shared):
     def run(trick, scenario):
         (tmp_path / "L1").mkdir(exist_ok=True)
         (tmp_path / "L1" / "rms_norm.py").write_text(CHEAT.format(trick=trick))
-        settings = GraderSettings(device="cpu", seed=3, max_time_s=0.1, candidates_dir=tmp_path)
+        settings = GraderSettings(device="cpu", seed=3, max_time_s=0.1, candidates_dir=tmp_path,
+                                  sandbox="off")  # a call tells by a file that it was on shared memory
         with KernelGrader(settings) as grader:
             return grader.grade(scenario)
     return run
@@ -72,7 +73,7 @@ def test_an_honest_candidate_passes_with_its_weights_moved(grade, tmp_path):
 def test_what_changes_in_timed_calls_only_is_found_by_the_trusted_side(grade, trick, verdict, what):
     result = grade(trick, rms_norm(tokens=5))
     assert result.verdict is verdict, (result.message, result.evidence)
-    assert result.message.startswith("timed calls changed ")
+    assert "timed calls changed" in result.message or "in a batch of calls on new inputs" in result.message
     assert what in result.message
     assert result.timing is None
 

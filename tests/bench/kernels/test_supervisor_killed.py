@@ -28,7 +28,7 @@ def test_a_killed_supervisor_loses_nothing_that_was_finished_and_leaves_no_orpha
         wait_until(lambda: log.exists() and log.read_bytes().endswith(b"\n"), 60)
         wait_until(lambda: busy(supervisor.pid), 20)
         workers = psutil.Process(supervisor.pid).children(recursive=True)
-        assert len(workers) == 2
+        assert len(workers) >= 2
     finally:
         supervisor.kill()
         supervisor.wait()

@@ -12,23 +12,30 @@ from fastkernels.tasks.baseline.L1.flash_attn_prefill import FlashAttnPrefill, f
 RAGGED = [5, 17, 1, 0, 33]
 
 
-def made(heads, kv_heads, dim):
-    return FlashAttnPrefill(heads, dim, dim**-0.5, kv_heads)
+def made(heads, kv_heads, dim, window=None):
+    return FlashAttnPrefill(heads, dim, dim**-0.5, kv_heads, window)
 
 
-def given(op, q_lens, k_lens=None, dtype=torch.float32, device="cpu", slack=0):
-    k_lens = q_lens if k_lens is None else k_lens
-    shapes = {"query": (sum(q_lens), op.num_heads), "key": (sum(k_lens), op.num_kv_heads)}
-    shapes["value"] = shapes["key"]
-    inputs = {name: torch.randn(*shape, op.head_size, device=device).to(dtype) for name, shape in shapes.items()}
+def given(op, q_lens, k_lens=None, dtype=torch.float32, device="cpu", slack=0, dim_v=None, sinks=False):
+    k_lens, dim = q_lens if k_lens is None else k_lens, op.head_size
+    shapes = {"query": (sum(q_lens), op.num_heads, dim), "key": (sum(k_lens), op.num_kv_heads, dim)}
+    shapes["value"] = (sum(k_lens), op.num_kv_heads, dim_v or dim)
+    inputs = {name: torch.randn(*shape, device=device).to(dtype) for name, shape in shapes.items()}
+    if sinks:
+        inputs["sinks"] = (2 * torch.randn(op.num_heads, device=device)).to(dtype)
     for name, lens in (("cu_seqlens_q", q_lens), ("cu_seqlens_k", k_lens)):
         inputs[name] = torch.tensor([0, *accumulate(lens)], dtype=torch.int32, device=device)
     return {**inputs, "max_seqlen_q": max(q_lens) + slack, "max_seqlen_k": max(k_lens) + slack}
 
 
 def expected(op, inputs, offset=0):
-    """Torch's SDPA in float64, a sequence at a time; `offset` moves the mask."""
-    out = torch.zeros_like(inputs["query"], dtype=torch.float64)
+    """Torch's SDPA in float64, a sequence at a time; `offset` moves the mask.
+
+    A sink is one more key whose value is zero, with its logit in one more channel.
+    """
+    out = torch.zeros(*inputs["query"].shape[:2], inputs["value"].shape[2], dtype=torch.float64)
+    out = out.to(inputs["query"].device)
+    group = op.num_heads // op.num_kv_heads
     ends = [inputs[name].tolist() for name in ("cu_seqlens_q", "cu_seqlens_k")]
     for q0, q1, k0, k1 in zip(ends[0], ends[0][1:], ends[1], ends[1][1:], strict=False):
         if q1 == q0 or k1 == k0:
@@ -37,10 +44,18 @@ def expected(op, inputs, offset=0):
             inputs[name][a:b].double().transpose(0, 1)
             for name, a, b in (("query", q0, q1), ("key", k0, k1), ("value", k0, k1))
         )
+        k, v = k.repeat_interleave(group, 0), v.repeat_interleave(group, 0)
         shift = (k1 - k0) - (q1 - q0) + offset
         mask = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool, device=q.device).tril(shift)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=op.scale, enable_gqa=True).transpose(0, 1)
-        out[q0:q1] = torch.where(mask.any(1)[:, None, None], y, 0.0)
+        if op.sliding_window is not None:
+            mask = mask.triu(shift - op.sliding_window + 1)
+        sees = mask.any(1)
+        if "sinks" in inputs:
+            q, v, mask = F.pad(q, (0, 1), value=1.0), F.pad(v, (0, 0, 1, 0)), F.pad(mask, (1, 0), value=True)
+            k = F.pad(k, (0, 1, 1, 0))
+            k[:, 0, -1] = inputs["sinks"].double() / op.scale
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=op.scale).transpose(0, 1)
+        out[q0:q1] = torch.where(sees[:, None, None], y, 0.0)
     return out
 
 
@@ -85,8 +100,65 @@ def test_swapped_kv_heads_are_found():
         check(op(**inputs), expected(op, {**inputs, "key": inputs["key"].flip(1)}))
 
 
+@pytest.mark.parametrize("window", [1, 2, 7, 33, 100])
+@pytest.mark.parametrize("sinks", [False, True])
+@pytest.mark.parametrize(("q_lens", "k_lens"), [(RAGGED, None), ([4, 7, 9], [20, 7, 4])])
+def test_native_with_a_window_and_sinks(monkeypatch, window, sinks, q_lens, k_lens):
+    op = made(8, 2, 32, window)
+    inputs = given(op, q_lens, k_lens, dim_v=24, sinks=sinks)
+    check(op(**inputs), expected(op, inputs))
+    monkeypatch.setattr(flash_attn_prefill, "SCORES", 8 * 20 * 3)
+    check(op(**inputs), expected(op, inputs))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_native_with_sinks_in_other_dtypes(dtype):
+    op = made(4, 2, 16, 9)
+    inputs = given(op, [12, 30], dtype=dtype, sinks=True)
+    check(op(**inputs), expected(op, inputs))
+
+
+def test_a_window_one_off_and_lost_or_scaled_sinks_are_found():
+    op = made(4, 2, 16, 8)
+    inputs = given(op, [30, 5], sinks=True)
+    want = expected(op, inputs)
+    halved = {**inputs, "sinks": inputs["sinks"] / 2}
+    lost = {name: value for name, value in inputs.items() if name != "sinks"}
+    for other, changed in ((made(4, 2, 16, 7), inputs), (made(4, 2, 16, 9), inputs), (op, halved), (op, lost)):
+        with pytest.raises(AssertionError, match="not close"):
+            check(other(**changed), want)
+
+
+def test_a_window_that_is_none_is_an_error():
+    with pytest.raises(ValueError, match=r"sliding_window: -1 is not 1 or more \(None: every key\)"):
+        made(4, 2, 16, -1)
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "gemma3"])
+def test_window_and_sinks_equal_hugging_face(family):
+    """transformers' eager attention of the model, under transformers' mask of its sliding layers."""
+    pytest.importorskip("transformers")
+    from importlib import import_module
+
+    from transformers.masking_utils import sliding_window_causal_mask_function
+
+    modeling = import_module(f"transformers.models.{family}.modeling_{family}")
+    op = made(8, 2, 64, 5)
+    inputs = given(op, [23], sinks=family == "gpt_oss")
+    module = torch.nn.Module().eval()
+    module.num_key_value_groups, module.head_dim = 4, 64
+    if family == "gpt_oss":
+        module.sinks = inputs["sinks"]
+    at = torch.arange(23)
+    mask = torch.where(sliding_window_causal_mask_function(5)(at[:1], at[:1], at[:, None], at), 0.0, float("-inf"))
+    q, k, v = (inputs[name].transpose(0, 1)[None] for name in ("query", "key", "value"))
+    want, _ = modeling.eager_attention_forward(module, q, k, v, mask[None, None], scaling=op.scale)
+    torch.testing.assert_close(op(**inputs), want[0], atol=1e-5, rtol=1e-5)
+
+
 def run(interpreter, op, inputs, **kwargs):
-    init = {"num_heads": op.num_heads, "head_size": op.head_size, "scale": op.scale, "num_kv_heads": op.num_kv_heads}
+    init = {"num_heads": op.num_heads, "head_size": op.head_size, "scale": op.scale, "num_kv_heads": op.num_kv_heads,
+            "sliding_window": op.sliding_window}
     return interpreter(op, init, inputs, **kwargs)[0]
 
 
@@ -97,6 +169,22 @@ def run(interpreter, op, inputs, **kwargs):
 def test_kernel_in_the_interpreter(interpreter, heads, kv_heads, dim, q_lens, k_lens):
     op = made(heads, kv_heads, dim)
     inputs = given(op, q_lens, k_lens, slack=1)
+    check(run(interpreter, op, inputs), expected(op, inputs))
+
+
+@pytest.mark.parametrize("window", [1, 20, 64, 100])
+@pytest.mark.parametrize("sinks", [False, True])
+@pytest.mark.parametrize(("q_lens", "k_lens"), [([1, 165, 0], None), ([3, 70], [75, 200]), ([70, 2], [3, 0])])
+def test_kernel_with_a_window_and_sinks_in_the_interpreter(interpreter, window, sinks, q_lens, k_lens):
+    op = made(2, 1, 32, window)
+    inputs = given(op, q_lens, k_lens, slack=1, sinks=sinks)
+    check(run(interpreter, op, inputs), expected(op, inputs))
+
+
+@pytest.mark.parametrize(("dim", "dim_v"), [(192, 128), (24, 16), (16, 40)])
+def test_kernel_with_other_value_heads_in_the_interpreter(interpreter, dim, dim_v):
+    op = made(2, 2, dim)
+    inputs = given(op, [70, 9], [70, 130], dim_v=dim_v)
     check(run(interpreter, op, inputs), expected(op, inputs))
 
 
@@ -126,6 +214,33 @@ def test_a_wrong_kernel_is_found(interpreter, mutation):
         check(got, expected(op, inputs))
 
 
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        ("row[:, None] + shift - WINDOW)", "row[:, None] + shift - WINDOW - 1)"),
+        ("level * BLOCK_M + shift + 1 - WINDOW, 0)", "level * BLOCK_M + shift + 65 - WINDOW, 0)"),
+        ("tl.load(sinks_ptr + head)", "tl.load(sinks_ptr)"),
+        ("total += tl.exp2(sink - tl.where(top", "total += tl.exp2(sink - 0 * tl.where(top"),
+    ],
+)
+def test_a_wrong_window_or_sink_is_found(interpreter, mutation):
+    op = made(4, 2, 16, 40)
+    inputs = given(op, [70, 9], [140, 9], sinks=True)
+    check(run(interpreter, op, inputs), expected(op, inputs))
+    got = run(interpreter, op, inputs, replace=(mutation,))
+    with pytest.raises(AssertionError, match="not close"):
+        check(got, expected(op, inputs))
+
+
+def test_blocks_before_the_window_are_not_read(interpreter):
+    op = made(4, 2, 16, 5)
+    inputs = given(op, [64], [256])
+    want = expected(op, inputs)
+    inputs["key"][:128] = inputs["value"][:128] = float("nan")
+    check(run(interpreter, op, inputs), want)
+    check(op(**inputs), want)
+
+
 def test_work_counts_the_causal_half():
     op = made(4, 2, 16)
     inputs = given(op, [3, 2, 4], [3, 10, 1], torch.bfloat16)
@@ -136,15 +251,38 @@ def test_work_counts_the_causal_half():
     assert work.bytes == 2 * (2 * 9 * 4 + 2 * 14 * 2) * 16 + 2 * 4 * 4
 
 
+@pytest.mark.parametrize("window", [1, 2, 3, 7, 100])
+def test_work_counts_the_window(window):
+    op = made(4, 2, 16, window)
+    q_lens, k_lens = [3, 2, 4, 0], [3, 10, 1, 5]
+    inputs = given(op, q_lens, k_lens, torch.bfloat16, dim_v=8, sinks=True)
+    pairs, seen = 0, set()
+    for sequence, (m, n) in enumerate(zip(q_lens, k_lens, strict=True)):
+        keys = [(sequence, i, j) for i in range(m) for j in range(n) if i + n - m - window < j <= i + n - m]
+        pairs += len(keys)
+        seen |= {(sequence, j) for _, _, j in keys}
+    work = op.work(inputs, (op(**inputs),))
+    assert work.flops == 2 * 4 * (16 + 8) * pairs
+    assert work.bytes == 2 * (9 * 4 * (16 + 8) + len(seen) * 2 * (16 + 8) + 4) + 2 * 4 * 5
+
+
 def test_portable_kernel_compiles_for_hopper(compile_for_hopper):
     names = flash_attn_prefill_kernel.arg_names
     types = dict.fromkeys(names, "i32") | dict.fromkeys(("q_ptr", "k_ptr", "v_ptr", "out_ptr"), "*bf16")
     types |= dict.fromkeys(("cu_q_ptr", "cu_k_ptr"), "*i32") | {"scale_log2e": "fp32"}
     constants = {"HEADS": 32, "GROUP": 4, "D": 128, "BLOCK_D": 128, "BLOCK_M": 64, "BLOCK_N": 64}
-    assert "wgmma.mma_async" in compile_for_hopper(flash_attn_prefill_kernel, types, constants).ptx
+    constants |= {"DV": 128, "BLOCK_DV": 128}
+    plain = constants | {"WINDOW": 0, "sinks_ptr": None}
+    assert "wgmma.mma_async" in compile_for_hopper(flash_attn_prefill_kernel, types, plain).ptx
+    types["sinks_ptr"] = "*bf16"
+    assert "wgmma.mma_async" in compile_for_hopper(flash_attn_prefill_kernel, types, constants | {"WINDOW": 128}).ptx
 
 
-def test_hopper_kernel_compiles(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("dim", "dim_v", "window", "sinks"),
+    [(128, 128, 0, False), (64, 64, 128, True), (128, 128, 1024, False), (256, 256, 1024, True), (192, 128, 0, False)],
+)
+def test_hopper_kernel_compiles(tmp_path, monkeypatch, dim, dim_v, window, sinks):
     triton = pytest.importorskip("triton")
     if flash_attn_prefill.TensorDescriptor is None:
         pytest.skip("this Triton lacks Gluon")
@@ -156,16 +294,22 @@ def test_hopper_kernel_compiles(tmp_path, monkeypatch):
     layout = gl.NVMMASharedLayout(128, 16, 2)
     types = {"out_ptr": "*bf16", "out_row": "i32", "cu_q_ptr": "*i32", "cu_k_ptr": "*i32", "batch": "i32"}
     types |= {"level_bits": "i32", "scale_log2e": "fp32"}
-    blocks = {"q_desc": 64, "k_desc": 128, "v_desc": 128}
-    types |= {name: f"tensordesc<bf16[{rows}, 128],{layout!r}>" for name, rows in blocks.items()}
-    constants = {"HEADS": 32, "GROUP": 4, "D": 128, "BLOCK_B": 32}
+    main, block_n = 1 << dim.bit_length() - 1, flash_attn_prefill.HOPPER_HEAD_SIZES[dim, dim_v]
+    blocks = {"q_desc": (64, main), "k_desc": (block_n, main), "v_desc": (block_n, dim_v)}
+    if rest := dim - main:
+        blocks |= {"q_rest_desc": (64, rest), "k_rest_desc": (block_n, rest)}
+    types |= {name: f"tensordesc<bf16[{r}, {c}],{layout!r}>" for name, (r, c) in blocks.items()}
+    types |= {"sinks_ptr": "*bf16"} if sinks else {}
+    constants = {"HEADS": 32, "GROUP": 4, "D": main, "REST": rest, "DV": dim_v, "BLOCK_B": 32, "BLOCK_N": block_n,
+                 "Q_HEAD": dim, "K_HEAD": dim, "V_HEAD": dim_v, "WINDOW": window}
+    constants |= {name: None for name in ("q_rest_desc", "k_rest_desc", "sinks_ptr") if name not in types}
     kernel = flash_attn_prefill.flash_attn_hopper_kernel
     signature = {name: types.get(name, "constexpr") for name in kernel.arg_names}
-    aligned = {(3,): [["tt.divisibility", 16]], (4,): [["tt.divisibility", 16]]}
+    aligned = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in ("out_ptr", "out_row")}
     source = GluonASTSource(kernel, signature, constants, aligned)
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
     ptx = compiled.asm["ptx"]
-    assert ptx.count("wgmma.mma_async") >= 2 * 16
+    assert ptx.count("wgmma.mma_async") >= 2 * 2 * (dim // 16 + block_n // 16)
     assert "cp.async.bulk.tensor" in ptx
     assert "setmaxnreg" in ptx
     assert compiled.metadata.shared <= 227 * 1024
@@ -207,6 +351,36 @@ def test_hopper_launch(monkeypatch, q_lens, slack, programs, level_bits, block_b
     assert [m.shape for m in maps] == [[sum(q_lens), 8 * 128], [sum(q_lens), 2 * 128], [sum(q_lens), 2 * 128]]
 
 
+def test_hopper_launch_of_latent_attention(monkeypatch):
+    """Keys of 192 in two parts, values that lie in one tensor with the unrotated part of the keys."""
+    op = made(8, 8, 192)
+    inputs = given(op, [300], None, torch.bfloat16, dim_v=128)
+    inputs["value"] = torch.randn(300, 8, 256).bfloat16()[..., 128:]
+    recorder = Recorder(flash_attn_prefill.flash_attn_hopper_kernel)
+    monkeypatch.setattr(flash_attn_prefill, "flash_attn_hopper_kernel", recorder)
+    monkeypatch.setattr(flash_attn_prefill, "hopper_processors", lambda device: 132)
+    out = op.forward_cuda(**inputs)
+    seen = recorder.given
+    assert (out.shape, seen["out_row"]) == ((300, 8, 128), 8 * 128)
+    assert [seen[name] for name in ("D", "REST", "DV", "Q_HEAD", "K_HEAD", "V_HEAD")] == [128, 64, 128, 192, 192, 256]
+    assert (seen["WINDOW"], seen["sinks_ptr"], seen["BLOCK_N"]) == (0, None, 128)
+    maps = [seen[name] for name in ("q_desc", "k_desc", "v_desc", "q_rest_desc", "k_rest_desc")]
+    assert [m.block_shape for m in maps] == [[64, 128], [128, 128], [128, 128], [64, 64], [128, 64]]
+    assert [m.shape for m in maps] == [[300, 1536], [300, 1536], [300, 7 * 256 + 128], [300, 1536], [300, 1536]]
+
+
+@pytest.mark.parametrize(("max_seqlen", "seen"), [(128, 0), (129, 128)])
+def test_a_window_that_hides_nothing_is_none(monkeypatch, max_seqlen, seen):
+    op = made(8, 2, 64, 128)
+    inputs = given(op, [max_seqlen], None, torch.bfloat16, sinks=True)
+    recorder = Recorder(flash_attn_prefill.flash_attn_hopper_kernel)
+    monkeypatch.setattr(flash_attn_prefill, "flash_attn_hopper_kernel", recorder)
+    monkeypatch.setattr(flash_attn_prefill, "hopper_processors", lambda device: 132)
+    op.forward_cuda(**inputs)
+    assert recorder.given["WINDOW"] == seen
+    assert recorder.given["sinks_ptr"] is inputs["sinks"]
+
+
 @pytest.mark.parametrize("name", ["query", "key", "value"])
 def test_hopper_launch_leaves_what_the_copy_engine_cannot_read(monkeypatch, name):
     op = made(4, 2, 64)
@@ -224,7 +398,8 @@ def test_operator_for_torch_compile(monkeypatch):
     inputs = given(op, [12, 5])
     want = op(**inputs)
 
-    def native(query, key, value, out, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, scale):
+    def native(query, key, value, out, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, scale, *rest):
+        assert rest == (None, 0)
         out.copy_(op.forward_native(query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_q))
 
     monkeypatch.setattr(flash_attn_prefill, "launch_blocks", native)
@@ -260,6 +435,38 @@ def test_cuda_agrees(heads, kv_heads, dim, q_lens, k_lens, slack):
     on_gpu(op, given(op, q_lens, k_lens, torch.bfloat16, "cuda", slack))
 
 
+LENGTHS = [
+    ([512], None, 0), ([1000], None, 7192), ([300, 1, 77, 640, 0, 129], None, 100), ([128, 5, 64], [900, 5, 1088], 0),
+    ([100, 200, 5, 30], [1000, 333, 4, 0], 0), ([3000], [5000], 0),
+]  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "dim", "window", "sinks"),
+    [
+        (64, 8, 64, 128, True), (64, 8, 64, None, True), (8, 1, 64, 1, True), (8, 2, 64, 100, False),
+        (32, 16, 128, 1024, False), (8, 2, 128, 256, True), (8, 2, 128, 257, True), (8, 2, 128, 700, True),
+        (16, 8, 256, 1024, False), (16, 8, 256, None, False), (8, 4, 256, 200, True), (4, 2, 96, 100, True),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(("q_lens", "k_lens", "slack"), LENGTHS)
+def test_cuda_agrees_with_a_window_and_sinks(heads, kv_heads, dim, window, sinks, q_lens, k_lens, slack):
+    op = made(heads, kv_heads, dim, window)
+    on_gpu(op, given(op, q_lens, k_lens, torch.bfloat16, "cuda", slack, sinks=sinks))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("heads", "kv_heads", "dim", "dim_v"), [(16, 16, 192, 128), (3, 1, 192, 128), (4, 2, 80, 48)])
+@pytest.mark.parametrize(("q_lens", "k_lens", "slack"), LENGTHS)
+def test_cuda_agrees_with_other_value_heads(heads, kv_heads, dim, dim_v, q_lens, k_lens, slack):
+    op = made(heads, kv_heads, dim)
+    inputs = given(op, q_lens, k_lens, torch.bfloat16, "cuda", slack, dim_v=dim_v)
+    on_gpu(op, inputs)
+    both = torch.randn(len(inputs["value"]), kv_heads, 128 + dim_v, device="cuda").bfloat16()
+    on_gpu(op, inputs | {"value": both[..., 128:]})
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(("dtype", "dim"), [(torch.float16, 128), (torch.float32, 128), (torch.bfloat16, 256)])
 def test_cuda_agrees_in_other_dtypes_and_sizes(dtype, dim):
@@ -286,9 +493,10 @@ def test_cuda_reads_slices_of_a_fused_projection_and_heads_apart():
 
 
 @pytest.mark.gpu
-def test_cuda_graph_replays_with_other_lengths_and_repeats_bit_for_bit():
-    op = made(32, 8, 128)
-    inputs = given(op, [300, 129, 600, 1], None, torch.bfloat16, "cuda", slack=1000)
+@pytest.mark.parametrize(("dim", "window", "sinks"), [(128, None, False), (64, 128, True)])
+def test_cuda_graph_replays_with_other_lengths_and_repeats_bit_for_bit(dim, window, sinks):
+    op = made(32, 8, dim, window)
+    inputs = given(op, [300, 129, 600, 1], None, torch.bfloat16, "cuda", slack=1000, sinks=sinks)
     first = op(**inputs)
     assert torch.equal(first, op(**inputs))
     graph = torch.cuda.CUDAGraph()
@@ -303,7 +511,8 @@ def test_cuda_graph_replays_with_other_lengths_and_repeats_bit_for_bit():
 
 
 @pytest.mark.gpu
-def test_cuda_under_torch_compile():
-    op = made(32, 8, 128)
-    inputs = given(op, [300, 129], None, torch.bfloat16, "cuda")
+@pytest.mark.parametrize(("dim", "window", "sinks"), [(128, None, False), (64, 128, True)])
+def test_cuda_under_torch_compile(dim, window, sinks):
+    op = made(32, 8, dim, window)
+    inputs = given(op, [300, 129], None, torch.bfloat16, "cuda", sinks=sinks)
     assert torch.equal(torch.compile(op, fullgraph=True)(**inputs), op(**inputs))

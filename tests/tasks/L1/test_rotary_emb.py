@@ -1,5 +1,7 @@
 """rotary_emb against complex rotation and Hugging Face's Llama, its kernel in the interpreter and compiled."""
 
+import math
+
 import pytest
 import torch
 
@@ -105,9 +107,132 @@ def test_linear_scaling_divides_the_angle():
     torch.testing.assert_close(scaled.cos_sin_cache[::4][:128], plain.cos_sin_cache[:128])
 
 
+def test_dynamic_scaling_has_rows_for_the_longest_context():
+    op = rotary(64, rope_scaling={"rope_type": "dynamic", "factor": 4.0})[0]
+    assert op.cos_sin_cache.shape == (4 * 512, 64)
+
+
+GPT_OSS = {
+    "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+    "original_max_position_embeddings": 4096,
+}  # fmt: skip
+DEEPSEEK_V3 = {
+    "type": "yarn", "factor": 40, "beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0,
+    "original_max_position_embeddings": 4096,
+}  # fmt: skip
+DEEPSEEK_V2 = {**DEEPSEEK_V3, "mscale": 0.707, "mscale_all_dim": 0.707}
+SCALINGS = {
+    "gpt-oss": (GPT_OSS, 150000.0), "deepseek-v3": (DEEPSEEK_V3, 10000.0), "deepseek-v2": (DEEPSEEK_V2, 10000.0),
+    "unequal mscales": ({**DEEPSEEK_V3, "mscale": 0.9, "mscale_all_dim": 0.4}, 10000.0),
+    "one mscale": ({**DEEPSEEK_V3, "mscale": 0.9, "mscale_all_dim": None}, 10000.0),
+    "attention factor": ({**GPT_OSS, "attention_factor": 0.5}, 1e6),
+    "no betas": ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}, 1e6),
+    "one pair between": ({**GPT_OSS, "beta_fast": 1.0, "truncate": True}, 150000.0),
+    "gemma-3": ({"rope_type": "linear", "factor": 8.0}, 1e6),
+    "llama-3": (LLAMA3, 5e5),
+    "dynamic": ({"rope_type": "dynamic", "factor": 4.0}, 1e4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+def test_frequencies_and_attention_factor_equal_hugging_face(name):
+    transformers = pytest.importorskip("transformers")
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    scaling, base = SCALINGS[name]
+    kind = scaling.get("rope_type", scaling.get("type"))
+    parameters = {**{k: v for k, v in scaling.items() if k != "type"}, "rope_type": kind, "rope_theta": base}
+    config = transformers.LlamaConfig(
+        hidden_size=128, num_attention_heads=2, head_dim=64, max_position_embeddings=512, rope_parameters=parameters
+    )
+    longest = {"seq_len": 4 * 512} if kind == "dynamic" else {}
+    inv_freq, factor = ROPE_INIT_FUNCTIONS[kind](config, device="cpu", **longest)
+    op = rotary(64, base=base, rope_scaling=scaling)[0]
+    torch.testing.assert_close(op.inverse_frequencies(), inv_freq, atol=0, rtol=2e-6)
+    angles = torch.outer(torch.arange(512.0), inv_freq)
+    want = torch.cat((angles.cos(), angles.sin()), dim=-1) * factor
+    torch.testing.assert_close(op.cos_sin_cache[:512], want, atol=5e-4, rtol=0)  # 1e-6 of an angle of up to 512
+    assert op.cos_sin_cache[0, 0].item() == pytest.approx(factor, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("factor", 39), ("beta_fast", 30), ("beta_slow", 2), ("original_max_position_embeddings", 8192)]
+)
+def test_every_number_of_yarn_counts(key, value):
+    scaled = rotary(64, rope_scaling=GPT_OSS)[0].inverse_frequencies()
+    other = rotary(64, rope_scaling={**GPT_OSS, key: value})[0].inverse_frequencies()
+    with pytest.raises(AssertionError, match="not close"):
+        torch.testing.assert_close(other, scaled, atol=0, rtol=1e-4)
+
+
+def test_yarn_by_hand():
+    """Over 32 turns in 4096 positions kept, under 1 turn divided, between them strictly between."""
+    plain, scaled = (rotary(64, rope_scaling=scaling)[0].inverse_frequencies() for scaling in (None, GPT_OSS))
+    ratio, turns = scaled / plain, 4096 * plain / (2 * torch.pi)
+    assert (ratio[turns > 32] == 1).all()
+    torch.testing.assert_close(ratio[turns < 1], torch.full_like(ratio[turns < 1], 1 / 32))
+    between = ratio[(turns > 1) & (turns < 32)]
+    assert len(between) > 0
+    assert ((between > 1 / 32) & (between < 1)).all()
+
+
+def test_deepseek_yarn_takes_one_mscale_as_vllm_does():
+    one = {**DEEPSEEK_V3, "type": "deepseek_yarn", "mscale": 0.7}
+    del one["mscale_all_dim"]
+    op = rotary(64, rope_scaling=one)[0]
+    assert op.cos_sin_cache[0, 0].item() == pytest.approx(0.1 * 0.7 * math.log(40) + 1, rel=1e-6)
+    both = rotary(64, rope_scaling={**DEEPSEEK_V2, "type": "deepseek_yarn"})[0]
+    assert torch.equal(both.cos_sin_cache, rotary(64, rope_scaling=DEEPSEEK_V2)[0].cos_sin_cache)
+
+
+def deepseek_config(version, **more):
+    transformers = pytest.importorskip("transformers")
+    parameters = {k: v for k, v in DEEPSEEK_V3.items() if k != "type"}
+    parameters |= {"rope_type": "yarn", "rope_theta": 1e4, "mscale": 0.9, "mscale_all_dim": 0.4}
+    config = getattr(transformers, f"DeepseekV{version}Config")
+    return config(hidden_size=256, num_attention_heads=4, qk_rope_head_dim=64, max_position_embeddings=8192,
+                  rope_parameters=parameters, **more)  # fmt: skip
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_interleaved_yarn_equals_deepseek_of_hugging_face(version):
+    """V2's code rotates pairs in place, as ours; V3's also sorts them, which no product of query and key sees."""
+    from importlib import import_module
+
+    config = deepseek_config(version)
+    modeling = import_module(f"transformers.models.deepseek_v{version}.modeling_deepseek_v{version}")
+    reference = getattr(modeling, f"DeepseekV{version}RotaryEmbedding")(config)
+    scaling = {**DEEPSEEK_V3, "mscale": 0.9, "mscale_all_dim": 0.4}
+    op, _ = rotary(64, max_position_embeddings=8192, is_neox_style=False, rope_scaling=scaling)
+    inputs = given(op, 5, 4, 1)
+    query, key = (inputs[n].view(1, 5, -1, 64).transpose(1, 2) for n in ("query", "key"))
+    turned = reference(query, inputs["positions"][None])
+    got = [x.view(1, 5, -1, 64).transpose(1, 2) for x in op(**inputs)]
+    if version == 2:
+        for ours, theirs in zip(got, modeling.apply_rotary_emb(query, key, turned), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)  # 1e-6 of an angle of up to 8192
+    else:
+        theirs = modeling.apply_rotary_pos_emb_interleave(query, key, *turned)
+        torch.testing.assert_close(got[0] @ got[1].mT, theirs[0] @ theirs[1].mT, atol=2e-2, rtol=0)
+
+
+def test_slices_of_wider_heads_keep_their_shape():
+    """Latent attention rotates the last 64 of 192 elements of each query, and one key for all heads."""
+    op, _ = rotary(64, is_neox_style=False, rope_scaling=DEEPSEEK_V3)
+    inputs = given(op, 3, 4, 1)
+    wide = torch.randn(3, 4, 192)
+    wide[..., 128:] = inputs["query"].view(3, 4, 64)
+    query, key = op(inputs["positions"], wide[..., 128:], inputs["key"].unsqueeze(1))
+    assert (query.shape, key.shape) == ((3, 4, 64), (3, 1, 64))
+    want = op(**inputs)
+    assert torch.equal(query.flatten(1), want[0])
+    assert torch.equal(key.flatten(1), want[1])
+
+
 def test_an_unknown_scaling_is_an_error():
-    with pytest.raises(ValueError, match=r"rope_scaling.rope_type: 'yarn' is not one of default, linear, llama3"):
-        rotary(rope_scaling={"rope_type": "yarn", "factor": 4.0})
+    kinds = "default, linear, dynamic, llama3, yarn, deepseek_yarn"
+    with pytest.raises(ValueError, match=f"rope_scaling.rope_type: 'longrope' is not one of {kinds}"):
+        rotary(rope_scaling={"rope_type": "longrope", "factor": 4.0})
 
 
 def test_the_cache_is_rounded_to_the_modules_dtype_and_not_in_the_state_dict():
@@ -148,6 +273,21 @@ def test_kernel_rotates_slices_of_a_fused_projection_and_nothing_beside_them(int
     outputs, after = interpreter(op, init, {**inputs, "positions": inputs["positions"]})
     close(outputs, op, inputs)
     assert after["query"].stride(0) == 8 * 64
+
+
+def test_kernel_rotates_slices_of_wider_heads_and_nothing_beside_them(interpreter):
+    op, init = rotary(64, is_neox_style=False, rope_scaling=DEEPSEEK_V3)
+    inputs = given(op, 3, 4, 1)
+    wide, latent = torch.randn(3, 4, 192), torch.randn(3, 576)
+    sliced = {**inputs, "query": wide[..., 128:], "key": latent[:, None, 512:]}
+    want = op(**sliced)
+    outputs, after = interpreter(op, init, copied(sliced) | {"query": wide[..., 128:], "key": latent[:, None, 512:]})
+    for got, right, name in zip(outputs, want, ("query", "key"), strict=True):
+        torch.testing.assert_close(got, right, atol=1e-5, rtol=1e-5)
+        assert torch.equal(got, after[name])
+    assert after["query"].stride() == (4 * 192, 192, 1)
+    beside = after["query"].as_strided((3, 4, 128), (4 * 192, 192, 1), 0)
+    assert torch.equal(beside, wide[..., :128])
 
 
 @pytest.mark.parametrize(
@@ -193,3 +333,18 @@ def test_cuda_agrees(neox, head, rotated, q_heads, kv_heads, tokens, dtype):
     outputs = op(**inputs)
     close(outputs, op, given_before)
     assert outputs[0].data_ptr() == inputs["query"].data_ptr()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tokens", [1, 513])
+@pytest.mark.parametrize("heads", [128, 16, 3])
+def test_cuda_rotates_slices_of_wider_heads(tokens, heads):
+    op = rotary(64, dtype=torch.bfloat16, is_neox_style=False, rope_scaling=DEEPSEEK_V3)[0].cuda()
+    wide, latent = (torch.randn(tokens, *n, device="cuda").bfloat16() for n in ((heads, 192), (1, 576)))
+    inputs = {"positions": torch.randint(512, (tokens,), device="cuda")}
+    inputs |= {"query": wide[..., 128:], "key": latent[..., 512:]}
+    want, kept = op.forward_native(**inputs), (wide[..., :128].clone(), latent[..., :512].clone())
+    for got, right in zip(op(**inputs), want, strict=True):
+        torch.testing.assert_close(got, right, atol=1e-2, rtol=1.6e-2)
+    assert torch.equal(wide[..., :128], kept[0])
+    assert torch.equal(latent[..., :512], kept[1])

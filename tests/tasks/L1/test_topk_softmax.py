@@ -35,6 +35,15 @@ def test_native_is_the_top_of_the_softmax(renormalize, dtype, tokens, experts, t
     close(TopKSoftmax(top_k, renormalize)(logits), logits, top_k, renormalize)
 
 
+def test_renormalized_it_is_the_softmax_of_the_chosen_logits():
+    """As GPT-OSS routes: top k of the logits, then their softmax."""
+    logits = torch.randn(17, 32) * 3
+    values, ids = torch.topk(logits, 4)
+    got = TopKSoftmax(4, True)(logits)
+    assert torch.equal(got[1].long(), ids)
+    torch.testing.assert_close(got[0], torch.softmax(values, dim=-1))
+
+
 def test_native_agrees_with_torch_topk():
     logits = torch.randn(7, 128)
     weights, ids = TopKSoftmax(8, False)(logits)

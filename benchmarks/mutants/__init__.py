@@ -1,0 +1,1 @@
+"""Wrong versions of the baseline's operators, and the small scenarios that they are graded on."""

@@ -1,0 +1,142 @@
+"""Scenarios for grading mutants: every use of an operator in the shipped models, at a small fraction of their sizes.
+
+The shipped configs are kept in all that decides which code runs (families, biases, rotary scaling, windows, routing)
+and shrunk in what decides how long it runs; the manifest is then generated from them as the shipped one is.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from fastkernels.manifest import Scenario, contexts, operators
+from fastkernels.manifest.generate import generate
+from fastkernels.manifest.loader import manifests_directory, parse_manifest
+from fastkernels.manifest.reader import parse_config
+from fastkernels.registry import Candidates, ImportGraph, baseline_root
+
+DECODE_TOKENS = 8
+"""Tokens of a call with decoding sequences."""
+
+PREFILL_TOKENS = 43
+"""Tokens of a call with prompts: more than a window holds."""
+
+TPS = (1, 2)
+"""Tensor parallel degrees: two halve what is sharded."""
+
+CONTEXTS = {"DECODE_KEYS": 160, "CACHED_TOKENS": 96, "PREFILL_PAGES": 16}
+"""Sizes of the batches that the generator has as constants: longest context of a decoding sequence, tokens before a
+prompt's chunk, pages of a batch with prompts."""
+
+WINDOW = 24
+"""Sliding window in tokens."""
+
+COMMON: dict[str, Any] = {
+    "hidden_size": 128, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 1000, "max_position_embeddings": 1040,
+}  # fmt: skip
+"""Sizes of every shrunk config, unless MODELS has others."""
+
+YARN = {"original_max_position_embeddings": 256}
+LATENT = {
+    "kv_lora_rank": 64, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 48, "moe_intermediate_size": 64,
+    "head_dim": None, "num_key_value_heads": 4, "first_k_dense_replace": 1,
+}  # fmt: skip
+
+V3 = {**LATENT, "q_lora_rank": 96, "n_routed_experts": 16, "n_group": 4, "topk_group": 2, "num_experts_per_tok": 4,
+      "rope_scaling": YARN}
+
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama32-1b", {"rope_scaling": YARN}),
+    "llama-bias": ("llama32-1b", {"rope_scaling": YARN, "attention_bias": True, "mlp_bias": True}),
+    "mistral": ("mistral-7b-v03", {}),
+    "mixtral": ("mixtral-8x7b", {"num_local_experts": 8}),
+    "qwen2": ("qwen25-7b", {"num_attention_heads": 2}),
+    "qwen2-window": ("qwen25-7b", {"num_attention_heads": 2, "use_sliding_window": True, "sliding_window": WINDOW,
+                                   "max_window_layers": 1}),
+    "qwen3": ("qwen3-8b", {}),
+    "qwen3-moe": ("qwen3-30b-a3b", {"num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 96}),
+    "qwen3-moe-plain": ("qwen3-30b-a3b", {"num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 96,
+                                          "norm_topk_prob": False}),
+    "gemma3": ("gemma3-27b", {"num_hidden_layers": 6, "sliding_window": WINDOW, "query_pre_attn_scalar": 40}),
+    "gpt-oss": ("gpt-oss-20b", {"num_local_experts": 8, "num_experts_per_tok": 3, "experts_per_token": 3,
+                                "rope_scaling": YARN, "layer_types": ["sliding_attention", "full_attention"],
+                                "sliding_window": WINDOW}),
+    "deepseek-v2-lite": ("deepseek-v2-lite", {**LATENT, "n_routed_experts": 8, "num_experts_per_tok": 3,
+                                              "rope_scaling": YARN}),
+    "deepseek-v2": ("deepseek-v2-lite", {**V3, "topk_method": "group_limited_greedy", "routed_scaling_factor": 16.0}),
+    "deepseek-v3": ("deepseek-v3", V3),
+}  # fmt: skip
+"""Shipped model and what is changed of its config besides COMMON; `rope_scaling` is merged into the model's own. Some
+are taken twice: with options that no shipped model sets, but the code has for others of the family."""
+
+
+def shrunk_config(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The shipped config of this name with small sizes."""
+    data: dict[str, Any] = json.loads((manifests_directory() / "models" / f"{name}.json").read_text())
+    text = data.get("text_config", data)
+    wanted = {**COMMON, **changes}
+    if wanted.get("rope_scaling"):
+        wanted["rope_scaling"] = {**text["rope_scaling"], **wanted["rope_scaling"]}
+    text.update({key: value for key, value in wanted.items() if value is not None})
+    return data
+
+
+@cache
+def small_scenarios() -> dict[str, tuple[Scenario, ...]]:
+    """Scenarios by operator's module (`L1.rms_norm`), equal ones once, the cheapest first."""
+    configs = [parse_config(shrunk_config(base, changes), name, name, name) for name, (base, changes) in MODELS.items()]
+    with ExitStack() as stack:
+        for module in (contexts, operators):
+            sizes: dict[str, Any] = {name: size for name, size in CONTEXTS.items() if hasattr(module, name)}
+            stack.enter_context(patch.multiple(module, **sizes))
+        manifest = parse_manifest(generate(configs, TPS), Path("shrunk models"))
+    found: dict[str, dict[str, Scenario]] = defaultdict(dict)
+    for scenario in manifest.scenarios():
+        if scenario.tokens == (512 if scenario.phase == "prefill" else 8) and "context8192" not in scenario.variant:
+            tokens = PREFILL_TOKENS if scenario.phase == "prefill" else DECODE_TOKENS
+            small = replace(scenario, tokens=tokens)
+            if not _adds_nothing(small):
+                found[small.relative_module].setdefault(small.shape_key, small)
+    return {module: tuple(sorted(some.values(), key=_cost)) for module, some in found.items()}
+
+
+def _adds_nothing(scenario: Scenario) -> bool:
+    """Whether another scenario runs the same code on other sizes.
+
+    At level 1 a rank's share is a smaller shape. Of blocks with attention, which cost most, the batches that decode are
+    kept at TP 2, the others at TP 1; of sharded layers TP 2.
+    """
+    if scenario.level == 1:
+        return scenario.tp > 1 and scenario.op != "embedding"
+    if any(spec.name.startswith("context.") for spec in scenario.inputs):
+        return (scenario.tp == 1) == (scenario.phase == "decode")
+    return scenario.tp == 1 and scenario.module == "parallel_linear"
+
+
+def _cost(scenario: Scenario) -> int:
+    return sum(_elements(scenario.resolved_shape(spec)) for spec in scenario.inputs)
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+@cache
+def graded_by(module: str) -> tuple[Scenario, ...]:
+    """Scenarios that tell whether a module is right: its own, or those of the operators of its level that use it."""
+    scenarios = small_scenarios()
+    if module in scenarios:
+        return scenarios[module]
+    graph = ImportGraph.of(baseline_root(), Candidates({}))
+    users = [user for user in scenarios if user.split(".")[0] == module.split(".")[0]
+             and module in graph.baseline_reaches(user)]
+    return tuple(sorted((scenario for user in users for scenario in scenarios[user]), key=_cost))

@@ -1,0 +1,97 @@
+"""The trusted worker of a scenario of several ranks: one baseline a rank, each with arenas of its own, in one process.
+
+What a rank's call must give follows from the parts of all: the trusted side knows them and exchanges nothing.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from fastkernels.bench.grade import Draw
+from fastkernels.bench.isolate.arena import Arena
+from fastkernels.bench.isolate.baseline_worker import BaselineService
+from fastkernels.bench.isolate.files import ARENAS
+from fastkernels.bench.isolate.protocol import Message
+from fastkernels.manifest import Scenario
+from fastkernels.manifest.scenario import RANK_PART
+from fastkernels.runtime.parallel import set_tp_group
+
+SEED_STEP = 0x9E3779B97F4A7C15
+"""Tells the seeds of ranks apart."""
+
+
+class KnownParts:
+    """A tensor parallel group whose other ranks are not there, but their parts are known."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank = rank
+        self.size = size
+        self.parts: list[torch.Tensor] = []
+        """Every rank's part in order; none where nothing is to be exchanged, as while the task is checked."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "KnownParts":
+        """The oracle's copy of a module has the same parts."""
+        return self
+
+    def all_reduce(self, x: torch.Tensor) -> torch.Tensor:
+        """The sum of all parts in order of rank, rounded to x's dtype after each; written into x."""
+        for rank, part in enumerate(self.parts):
+            x = x.copy_(part) if rank == 0 else x.add_(part.to(x.dtype))
+        return x
+
+    def all_gather(self, x: torch.Tensor) -> torch.Tensor:
+        """All parts joined along the last dimension."""
+        return torch.cat([part.to(x.dtype) for part in self.parts], dim=-1) if self.parts else x
+
+
+class RankBaseline(BaselineService):
+    """One rank's baseline and judge."""
+
+    def __init__(self, device: torch.device, arenas: list[Arena], group: KnownParts) -> None:
+        super().__init__(device, arenas)
+        self.group = group
+
+    def enter_group(self, scenario: Scenario) -> None:
+        """Nothing: modules of several ranks live in this process, and each finds its group when it is built."""
+
+    def part(self) -> torch.Tensor:
+        """This rank's part in the last draw."""
+        name = next(spec.name for spec in self._scenario.inputs if spec.values == RANK_PART)
+        part: torch.Tensor = self._before[name]
+        return part
+
+    def _build(self, seed: int) -> nn.Module:
+        self.group.parts = []
+        with set_tp_group(self.group):
+            return super()._build(seed)
+
+    def own_draw(self) -> Draw:
+        """The draw with a seed of the rank's own.
+
+        Rank 0 has normal values where others have ties: of rows of one value the sum might be rounding alone.
+        """
+        seed = (self._draw.seed + self.group.rank * SEED_STEP) % 2**63
+        tied = self.group.rank == 0 and self._draw.hard == "ties"
+        return replace(self._draw, seed=seed, hard="normal" if tied else self._draw.hard)
+
+
+class GroupBaseline:
+    """Answers requests that name a `rank`; what names none goes to all."""
+
+    def __init__(self, device: torch.device, arenas: list[Arena]) -> None:
+        size = len(arenas) // ARENAS
+        self._ranks = [RankBaseline(device, arenas[ARENAS * rank:ARENAS * (rank + 1)], KnownParts(rank, size))
+                       for rank in range(size)]
+
+    def handle(self, message: Message) -> Message:
+        """Answer one request; before a call is judged every rank learns the parts of all."""
+        rank = message.pop("rank", None)
+        if rank is None:
+            answers = [service.handle(dict(message)) for service in self._ranks]
+            return answers[0]
+        if message["do"] == "judge":
+            parts = [service.part() for service in self._ranks]
+            for service in self._ranks:
+                service.group.parts = parts
+        return self._ranks[int(rank)].handle(message)

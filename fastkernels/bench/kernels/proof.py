@@ -1,0 +1,161 @@
+"""Has the candidate prove the time that its process reports: work on secret inputs, handed over while the clock runs.
+
+A batch is one call on each of several sets of inputs that the candidate has never seen. The supervisor's clock runs
+from before they are told to after all outputs lie in the arena; which of them are judged is drawn afterwards. Whatever
+a candidate does in its own process (timers patched, calls skipped while they are timed, old answers returned, work put
+off), it must do all of the calls within that time or be wrong.
+"""
+
+import math
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.kernels.idle import IdleWatch
+from fastkernels.bench.kernels.pipeline import Attempt
+from fastkernels.bench.timing import Comparison
+from fastkernels.bench.timing.witness import SUSPICION_S, SUSPICIOUS_REPEATS, longest_s
+from fastkernels.results import Verdict
+
+CALLS = 32
+"""Most calls in a batch."""
+
+FEWEST_CALLS = 2
+
+TARGET_S = 0.03
+"""Most time that the calls of a batch may take, where FEWEST_CALLS fit in."""
+
+BATCHES = 2
+"""Batches, at least; the first finds pages that were not yet mapped."""
+
+JUDGE_S = 0.02
+"""Time for judging a batch; at least FEWEST_JUDGED of its calls are judged, where it has as many."""
+
+FEWEST_JUDGED = 4
+
+LONGER = 0.25
+"""Handing a batch over may take the candidate this much longer than the trusted worker, a fraction."""
+
+GAP_S = 300e-6
+"""A batch may take this much longer besides: what its messages and pages take differs between processes."""
+
+BATCH_LONGER = 2.0
+"""On a CPU a call of a batch may take this many times what was reported: on a quiet machine honest ones took up to 1.5
+times, where the baseline's calls had taken no longer in a batch than in its rounds."""
+
+MOST_COLDER = 2.5
+"""Times longer that the baseline's calls take in a batch, as far as that excuses the candidate's: on a quiet machine it
+was 2.9 at most, for stores to cold memory."""
+
+CUDA_LONGER = 0.5
+"""An eager call of a batch may take this much longer than the eager latency that was measured, a fraction."""
+
+
+@dataclass
+class Proof:
+    """Batches of one scenario."""
+
+    attempt: Attempt
+    comparison: Comparison
+    calls: int
+    watch: IdleWatch
+    _own_s: float = math.inf
+    _idle_s: float = math.inf
+    _seen_s: float = math.inf
+
+    def run(self) -> tuple[Verdict, str] | None:
+        """Clock and judge batches. None where all is well; where a judged call was wrong the attempt holds the finding.
+
+        The trusted worker does the same on inputs that the candidate is done with, once with the baseline's calls and
+        once with nothing computed. The shortest batch of each counts, and more are run while the candidate's is too
+        long for the report: other load only ever lengthens one. A batch that is not the shortest so far says nothing
+        and is not judged.
+        """
+        batches, end = 0, time.perf_counter() + SUSPICION_S
+        drawn = self._draw(known=True)
+        while batches < BATCHES or (self._seen_s > self._allowed_s()
+                                    and (batches < SUSPICIOUS_REPEATS or time.perf_counter() < end)):
+            self._own_s = min(self._own_s, self._trusted_s(drawn))
+            self._idle_s = min(self._idle_s, self._trusted_s(drawn, hand_over=True))
+            drawn = self._draw()
+            took_s, answer = self._candidate_s(drawn)
+            if took_s < self._seen_s:
+                self._seen_s = took_s
+                self._judge(answer)
+            if not self.attempt.found.passed:
+                return None
+            batches += 1
+        if self._seen_s <= self._allowed_s():
+            return None
+        reported, seen = self.comparison.candidate_s, max(0.0, self._seen_s - self._idle_s) / self.calls
+        return Verdict.TIMING_TAMPERED, (
+            f"{reported * 1e6:.3g} us a call is reported; {self.calls} calls on new inputs, outputs handed over, took "
+            f"{seen * 1e6:.3g} us a call by the supervisor's clock")
+
+    def _allowed_s(self) -> float:
+        """Longest that a batch of an honest candidate takes."""
+        return (1 + LONGER) * self._idle_s + self.calls * self._longest_s() + GAP_S
+
+    def _longest_s(self) -> float:
+        """Longest that a call of a batch may take.
+
+        On a CPU by the shorter of the reported calls, since the shortest batch counts, and by how much longer the
+        baseline's calls take in a batch than in its rounds: inputs come from another core and nothing is warm. On CUDA
+        they are launched one by one.
+        """
+        times = self.comparison
+        if times.method != "wall":
+            longest = longest_s(times.method, times.candidate_s, times.candidate_eager_s, times.candidate_not_captured)
+            return max(longest, times.candidate_eager_s * (1 + CUDA_LONGER))
+        colder = max(0.0, self._own_s - self._idle_s) / (self.calls * _short(times.baseline_samples_s))
+        return BATCH_LONGER * min(max(1.0, colder), MOST_COLDER) * _short(times.candidate_samples_s)
+
+    def _draw(self, known: bool = False) -> Message:
+        """Inputs of a batch; `known` ones, drawn from those of timed calls, are only for the trusted worker."""
+        return self.watch.always({"do": "draw_batch", "count": self.calls, "known": known})
+
+    def _trusted_s(self, drawn: Message, hand_over: bool = False) -> float:
+        """Seconds that the trusted worker takes. The candidate may know these inputs: it will not be asked again."""
+        started = time.perf_counter()
+        self.attempt.trusted({"do": "batch", "batch": drawn["batch"], "hand_over": hand_over})
+        return time.perf_counter() - started
+
+    def _candidate_s(self, drawn: Message) -> tuple[float, Message]:
+        started = time.perf_counter()
+        answer = self.attempt.candidate({**drawn, "do": "batch"})
+        return time.perf_counter() - started, answer
+
+    def _judge(self, answer: Message) -> None:
+        """Judge calls in an order drawn now, until time is up."""
+        order = sorted(range(self.calls), key=lambda _: secrets.randbits(32))
+        end = time.perf_counter() + JUDGE_S
+        for judged, number in enumerate(order):
+            if judged >= FEWEST_JUDGED and time.perf_counter() > end:
+                return
+            if self.attempt.take(self.attempt.trusted({"do": "judge_batch", "index": number,
+                                                       "answer": _call_of(answer, number)})):
+                self.attempt.found.message += " (in a batch of calls on new inputs)"
+                return
+
+
+def prove(attempt: Attempt, comparison: Comparison, fitting: int, watch: IdleWatch) -> tuple[Verdict, str] | None:
+    """See `Proof.run`. A batch is of as many calls as fit in memory (`fitting` sets of inputs) and in TARGET_S."""
+    slower_s = max(comparison.baseline_s, comparison.candidate_s)
+    calls = max(FEWEST_CALLS, min(CALLS, fitting, int(TARGET_S / slower_s)))
+    return Proof(attempt, comparison, calls, watch).run()
+
+
+def _short(samples_s: Sequence[float]) -> float:
+    """The tenth percentile: what a call takes while nothing disturbs it."""
+    return sorted(samples_s)[len(samples_s) // 10]
+
+
+def _call_of(answer: Message, number: int) -> Message:
+    """One call's part of the answer to a batch, in the form of the answer to a call; nonsense where it is none."""
+    trees, slots = answer.get("trees"), answer.get("slots")
+    if not isinstance(trees, list) or not isinstance(slots, list) or number >= len(trees):
+        return {}
+    own = [slot for slot in slots if isinstance(slot, dict) and str(slot.get("name")).startswith(f"{number}/")]
+    return {"tree": trees[number], "slots": own, "aliases": [], "weights_changed": []}

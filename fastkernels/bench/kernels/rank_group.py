@@ -1,0 +1,110 @@
+"""The processes that grade a scenario of several ranks: one candidate's process a rank, one trusted worker for all."""
+
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fastkernels.bench.isolate.memory import default_limit_bytes
+from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.isolate.sandbox import Sandbox, among_ranks
+from fastkernels.bench.kernels.settings import GraderSettings
+from fastkernels.bench.kernels.workers import CandidateFailedError, Side, Workers
+from fastkernels.errors import WorkerError
+from fastkernels.results import Verdict
+
+GRACE_S = 2.0
+"""How long the other ranks may go on once one has failed: the rank that is to blame may fail after those that wait for
+it; then all are ended."""
+
+_TO_BLAME = (Verdict.CRASHED, Verdict.EXITED, Verdict.OUT_OF_MEMORY, Verdict.LIMIT_EXCEEDED)
+"""Verdicts that say more than that a peer was lost."""
+
+
+@dataclass
+class RankWorkers(Workers):
+    """One rank's candidate's process; its requests to the trusted worker name the rank."""
+
+    rank: int = 0
+    all_arenas: list[int] = field(default_factory=list)
+    """Arenas of all ranks, which the trusted worker holds."""
+
+    def trusted(self, request: Message) -> Message:
+        """Ask this rank's baseline."""
+        return super().trusted({**request, "rank": self.rank})
+
+    def candidate(self, request: Message) -> Message:
+        """Ask this rank's candidate; failures name the rank."""
+        try:
+            return super().candidate(request)
+        except CandidateFailedError as error:
+            raise CandidateFailedError(error.verdict, f"rank {self.rank}: {error.message}", error.evidence) from error
+
+    def _arenas_of(self, side: Side) -> list[int]:
+        return self.all_arenas if side is self.trusted_side else self._arenas
+
+    def _sandbox(self) -> Sandbox:
+        return among_ranks(super()._sandbox())
+
+
+class RankGroup:
+    """`size` ranks of one candidate, which speak to each other by torch.distributed; kept warm until `close`."""
+
+    def __init__(self, settings: GraderSettings, device: str, size: int) -> None:
+        self.size = size
+        limit = settings.memory_limit_bytes or default_limit_bytes() // size
+        settings = replace(settings, memory_limit_bytes=limit)
+        trusted, arenas = Side("ranks"), list[int]()
+        self.workers = [RankWorkers(settings, device, trusted_side=trusted, rank=rank, all_arenas=arenas)
+                        for rank in range(size)]
+        for workers in self.workers:
+            arenas += workers.open_arenas()
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix="fastkernels-rank")
+
+    def ready(self, directory: Path | None, loaded: str) -> None:
+        """Have all ranks run these candidates, joined in one group; WorkerError where they do not meet."""
+        sides = [workers.candidate_side for workers in self.workers]
+        if any(side.process is None or side.loaded != loaded for side in sides):
+            self._close_candidates()
+            for workers in self.workers:
+                workers.ready(directory, loaded)
+            try:  # before any candidate is imported
+                port = self.workers[0].candidate({"do": "meet", "size": self.size})["port"]
+                self.ask([{"do": "join", "rank": rank, "size": self.size, "port": port} for rank in range(self.size)])
+            except CandidateFailedError as error:
+                raise WorkerError(f"{self.size} ranks did not meet: {error.message}\n{error.evidence}") from error
+
+    def ask(self, requests: Sequence[Message]) -> list[Message]:
+        """Ask every rank's candidate at once; CandidateFailedError of the rank that is to blame, all ended then."""
+        asked = [self._threads.submit(workers.candidate, request)
+                 for workers, request in zip(self.workers, requests, strict=True)]
+        wait(asked, return_when=FIRST_EXCEPTION)
+        if not any(future.done() and future.exception() for future in asked):
+            return [future.result() for future in asked]
+        wait(asked, timeout=GRACE_S)
+        failed = [future for future in asked if future.done() and future.exception()]
+        for workers in self.workers:  # killed, not closed: their threads still wait for an answer
+            if workers.candidate_side.process is not None:
+                workers.candidate_side.process.kill()
+        wait(asked)
+        self._close_candidates()
+        raise min(map(_failure, failed), key=lambda error: error.verdict not in _TO_BLAME)
+
+    def close(self) -> None:
+        """End all processes."""
+        for workers in self.workers:
+            workers.close()
+        self._threads.shutdown()
+
+    def _close_candidates(self) -> None:
+        for workers in self.workers:
+            workers.candidate_side.close()
+
+
+def _failure(future: "Future[Message]") -> CandidateFailedError:
+    """What a rank failed with; an error of the harness passes through."""
+    error = future.exception()
+    if isinstance(error, CandidateFailedError):
+        return error
+    assert error is not None
+    raise error

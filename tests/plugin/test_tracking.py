@@ -1,0 +1,203 @@
+"""Every run that grades is tracked, at its end, once."""
+
+import hashlib
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+from mlflow_server import client_of
+
+import pytest_fastkernels.tracking_bridge  # noqa: F401  see conftest.py
+from fastkernels.bench.tracking import Tracker, local_store, tracking_uri
+
+SPY = """
+
+import sys
+def spy(when):
+    import os
+    with open("spy.txt", "a") as file:
+        file.write(f"{os.environ.get('PYTEST_XDIST_WORKER', 'main')} {when} {'mlflow' in sys.modules}\\n")
+def pytest_collection_finish(): spy("collected")
+def pytest_runtest_teardown(): spy("graded")
+def pytest_runtest_logreport(): spy("reported")
+def pytest_unconfigure(): spy("over")
+"""
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """A database with MLflow's tables, which takes seconds to make; loads mlflow, which pytester would load twice."""
+    path = tmp_path_factory.mktemp("tables") / "mlflow.db"
+    client_of(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def switched_on(bare, tables, monkeypatch):
+    """A project with tracking on."""
+    monkeypatch.delenv("FASTKERNELS_TRACKING")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    local_store(bare.path).parent.mkdir()
+    shutil.copy(tables, local_store(bare.path))
+    return bare
+
+
+@pytest.fixture
+def tracked(switched_on):
+    """A project with tracking on and the fake grader."""
+    switched_on.fake()
+    return switched_on
+
+
+def runs(project):
+    return Tracker(tracking_uri(project.path)).query_runs()
+
+
+def add_to_conftest(project, text):
+    path = project.path / "conftest.py"
+    path.write_text(path.read_text() + text)
+
+
+@pytest.mark.parametrize("mode", [(), ("-n2",)])
+def test_a_session_is_one_run(tracked, mode):
+    tracked.fake(silu="wrong_values")
+    result = tracked.run("--fk-level=1", *mode)
+    [run] = runs(tracked)
+    result.stdout.fnmatch_lines([f"tracked: run {run.run_id} in mlruns/mlflow.db (fastkernels history, fastkernels*"])
+    assert (run.name, run.status, run.tier) == ("self-test of rms_norm, silu_and_mul on cpu", "FINISHED", "kernel")
+    assert run.metrics["rms_norm_passed"] == 6
+    assert run.metrics["silu_and_mul_failed"] == 1
+    assert run.metrics["rms_norm/tiny-a-tp2-s8/speedup"] == 1.5
+    assert (run.params["model"], run.params["tp"], run.params["level"]) == ("tiny-a,tiny-b", "1,2", "1")
+    assert run.params["seed"] == str(tracked.results()["results"][0]["seed"])
+    assert run.tags["self_test"] == "true"
+    assert {entry.path for entry in client_of(tracking_uri(tracked.path)).list_artifacts(run.run_id)} == {
+        "errors", "plots", "results.json"}
+
+
+def test_the_source_that_was_graded_can_be_had_again(switched_on, rms_norm):
+    code = rms_norm.replace("\n", "\r\n") + "# größe"
+    (switched_on.path / "kernels" / "L1").mkdir(parents=True)
+    (switched_on.path / "kernels" / "L1" / "rms_norm.py").write_bytes(code.encode())
+    switched_on.run("--fk-target=rms_norm", "--fk-device=cpu", "--fk-no-timing", "--fk-seqlen=1",
+                    "--fk-candidates=kernels").assert_outcomes(passed=3)
+    [run] = runs(switched_on)
+    assert (run.name, run.tags["self_test"]) == ("rms_norm on cpu", "false")
+    assert run.tags["kernel_sha256.rms_norm"] == hashlib.sha256(code.encode()).hexdigest()
+    assert run.tags["candidate_sha256.rms_norm"] == switched_on.results()["results"][0]["candidate_sha256"]
+    client = client_of(tracking_uri(switched_on.path))
+    downloaded = client.download_artifacts(run.run_id, "kernels/rms_norm.py", str(switched_on.path))
+    assert Path(downloaded).read_bytes() == code.encode()
+
+
+def test_every_session_is_a_run_of_its_own(tracked):
+    tracked.run("--fk-target=rms_norm")
+    tracked.run("--fk-target=silu_and_mul", "--no-header", "-q")
+    assert [run.name for run in runs(tracked)] == ["self-test of silu_and_mul on cpu", "self-test of rms_norm on cpu"]
+
+
+@pytest.mark.parametrize("words", [("--fk-level=1", "--collect-only"), ("--fk-level=1", "--fk-list"),
+                                   ("--fk-level=1", "--fk-map"), ("--fk-target=rms",), ("--help",)])
+def test_what_grades_nothing_tracks_nothing(tracked, words):
+    tracked.run(*words)
+    assert runs(tracked) == []
+
+
+def test_a_run_of_other_tests_tracks_nothing(tracked):
+    tracked.pytester.makepyfile("def test_nothing():\n    pass")
+    tracked.run(manifest=False).assert_outcomes(passed=1)
+    assert runs(tracked) == []
+
+
+@pytest.mark.parametrize("mode", [(), ("-n2",)])
+def test_mlflow_is_loaded_at_the_end_and_by_the_controller_alone(tracked, mode):
+    add_to_conftest(tracked, SPY)
+    tracked.run("--fk-target=rms_norm", *mode, subprocess=True)
+    seen = (tracked.path / "spy.txt").read_text().splitlines()
+    late = [line for line in seen if line.endswith("True")]
+    assert late == ["main over True"]
+    assert {line.split()[1] for line in seen} == {"collected", "graded", "reported", "over"}
+
+
+def test_collection_does_not_load_mlflow(tracked):
+    add_to_conftest(tracked, SPY)
+    tracked.run("--fk-target=rms_norm", "--collect-only", subprocess=True)
+    assert (tracked.path / "spy.txt").read_text() == "main collected False\nmain over False\n"
+
+
+@pytest.mark.parametrize("mode", [(), ("-n2",)])
+def test_without_mlflow_a_run_is_green_with_one_note(tracked, mode):
+    (tracked.path / "hide_mlflow.py").write_text("import sys\nsys.modules['mlflow'] = None\n")
+    tracked.pytester.syspathinsert()
+    result = tracked.run("-phide_mlflow", "-Werror", "--fk-target=rms_norm", *mode, subprocess=True)
+    assert result.ret == pytest.ExitCode.OK
+    text = " ".join(result.stdout.str().split())
+    assert text.count("pip install 'pytest-fastkernels[mlflow]'") == 1
+    assert text.count("fastkernels tracking: mlflow is not installed, nothing is recorded") == 1
+    assert "pip install" not in result.stderr.str()
+
+
+def test_a_store_that_fails_is_a_note(tracked, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed.getsockname()[1]}")
+    result = tracked.run("-Werror", "--fk-target=rms_norm")
+    assert result.ret == pytest.ExitCode.OK
+    assert "is not recorded: http://127.0.0.1" in " ".join(result.stdout.str().split())
+    assert "no answer: ConnectionRefusedError" in " ".join(result.stdout.str().split())
+    assert len(tracked.results()["results"]) == 6
+
+
+def test_an_interrupted_run_keeps_what_was_finished(tracked):
+    add_to_conftest(tracked, """
+count = []
+def pytest_runtest_teardown():
+    count.append(1)
+    if len(count) == 3:
+        raise KeyboardInterrupt
+""")
+    result = tracked.run("--fk-level=1", subprocess=True)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    [run] = runs(tracked)
+    assert run.status == "KILLED"
+    assert run.metrics["passed"] == len(tracked.results()["results"]) == 3
+    assert run.metrics["left_out"] == len(tracked.results()["left_out"])
+
+
+def test_a_run_that_stops_at_the_first_failure_has_finished(tracked):
+    tracked.fake(tiny_a_tp1_s8="wrong_values")
+    tracked.run("--fk-level=1", "-x")
+    [run] = runs(tracked)
+    assert (run.status, run.metrics["failed"], run.metrics["passed"]) == ("FINISHED", 1, 1)
+
+
+def test_tests_that_change_the_directory_do_not_move_the_store(tracked, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    add_to_conftest(tracked, f"\ndef pytest_runtest_teardown():\n    os.chdir({str(other)!r})\n")
+    tracked.run("--fk-target=silu_and_mul", subprocess=True)
+    assert len(runs(tracked)) == 1
+    assert {path.name for path in other.iterdir()} <= {"graded.txt"}
+
+
+def test_off_means_off(tracked, monkeypatch):
+    monkeypatch.setenv("FASTKERNELS_TRACKING", "off")
+    result = tracked.run("--fk-target=rms_norm")
+    result.stdout.no_fnmatch_line("*track*")
+    monkeypatch.delenv("FASTKERNELS_TRACKING")
+    assert runs(tracked) == []
+
+
+def test_the_time_of_a_run_is_that_of_grading(tracked):
+    add_to_conftest(tracked, """
+import pytest_fastkernels.tracking_bridge as bridge
+record_run = bridge.record_run
+def slow(*arguments):
+    time.sleep(1)
+    return record_run(*arguments)
+bridge.record_run = slow
+""")
+    result = tracked.run("--fk-target=rms_norm", subprocess=True)
+    [run] = runs(tracked)
+    wall_s = tracked.results()["wall_s"]
+    assert run.duration_s == pytest.approx(wall_s, abs=0.002)
+    result.stdout.fnmatch_lines([f"graded 6 scenarios (4 shapes) on cpu in {wall_s:.1f} s*"])

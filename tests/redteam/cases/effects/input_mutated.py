@@ -1,0 +1,27 @@
+"""Normalises in place where the caller still needs the input.
+
+seen: KernelBench audits, 2025
+target: L1/rms_norm
+expect: mutated_input, aliased_output
+twin: in_place_residual
+options: --fk-no-timing
+"""
+
+import torch
+from torch import nn
+
+
+def norm(x, weight, eps):
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps) * weight.float()).to(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, hidden_size, eps=1e-6, dtype=None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden_size, dtype=dtype))
+        self.eps = eps
+
+    def forward(self, x, residual=None):
+        x.copy_(norm(x, self.weight, self.eps))
+        return x.clone()

@@ -1,0 +1,29 @@
+"""The last row is not computed, as by a grid that is one block short.
+
+seen: KernelBench audits, 2025
+target: L1/rms_norm
+expect: wrong_values, wrong_scale
+twin: workspace_cache
+options: --fk-no-timing
+"""
+
+import torch
+from torch import nn
+
+
+def norm(x, weight, eps):
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps) * weight.float()).to(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, hidden_size, eps=1e-6, dtype=None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden_size, dtype=dtype))
+        self.eps = eps
+
+    def forward(self, x, residual=None):
+        output = norm(x, self.weight, self.eps)
+        if x.shape[0] > 1:
+            output[-1] = x[-1]
+        return output

@@ -1,0 +1,26 @@
+"""The epsilon is left out: a row of zeros gives NaN.
+
+seen: first here
+target: L1/rms_norm
+expect: wrong_nonfinite, wrong_values, wrong_scale
+twin: workspace_cache
+options: --fk-no-timing
+"""
+
+import torch
+from torch import nn
+
+
+def norm(x, weight, eps):
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps) * weight.float()).to(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, hidden_size, eps=1e-6, dtype=None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden_size, dtype=dtype))
+        self.eps = eps
+
+    def forward(self, x, residual=None):
+        return norm(x, self.weight, 0.0)

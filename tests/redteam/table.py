@@ -1,0 +1,87 @@
+"""The red team's tables and its summary."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from redteam.project import Outcome
+
+HEAD = ("class", "case", "trick", "expected", "given", "seconds", "next scenario")
+
+
+def row(outcome: Outcome) -> tuple[str, ...]:
+    """One line of the table."""
+    case = outcome.case
+    given = (outcome.not_run and f"not run: {outcome.not_run}") or _words(outcome.given) or "no result"
+    following = "" if outcome.not_run else "unharmed" if outcome.next_passed else "HARMED"
+    seconds = f"{outcome.seconds:.1f}" if outcome.given else ""
+    return (case.kind, case.name, case.trick.rstrip("."), _words(case.expect), given, seconds, following)
+
+
+def progress(outcome: Outcome, number: int, total: int) -> str:
+    """One line while the run goes on."""
+    case = outcome.case
+    if outcome.not_run:
+        end = f"not run: {outcome.not_run}"
+    else:
+        end = f"{_words(outcome.given) or 'no result'} ({outcome.run_s:.0f} s)"
+        end += "" if outcome.right else f"  WRONG: expected {_words(case.expect)}{_problems(outcome)}"
+    return f"[{number}/{total}] {case.kind}/{case.name}: {end}"
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """The last lines: adversaries and twins counted, what was not run, what is wrong."""
+    ran = [outcome for outcome in outcomes if not outcome.not_run]
+    adversaries = [outcome for outcome in ran if not outcome.case.is_twin]
+    twins = [outcome for outcome in ran if outcome.case.is_twin]
+    lines = [
+        f"{len(adversaries)} adversaries: {sum(one.accepted for one in adversaries)} accepted, "
+        f"{sum(one.as_expected for one in adversaries)} of {len(adversaries)} with an expected verdict; "
+        f"{len(twins)} twins: {sum(one.as_expected for one in twins)} accepted; "
+        f"next scenario unharmed after {sum(one.next_passed for one in ran)} of {len(ran)}"]
+    missing = [outcome for outcome in outcomes if outcome.not_run]
+    if missing:
+        reasons = sorted({outcome.not_run for outcome in missing})
+        lines.append(f"not run: {len(missing)} ({'; '.join(reasons)})")
+    lines += [f"{one.case.kind}/{one.case.name}: {problem}" for one in ran for problem in one.problems]
+    return "\n".join(lines)
+
+
+def text(outcomes: Sequence[Outcome]) -> str:
+    """The table in columns."""
+    rows = [HEAD, *map(row, outcomes)]
+    widths = [max(len(line[column]) for line in rows) for column in range(len(HEAD))]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in rows)
+
+
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """The table for a page."""
+    lines = [HEAD, ("---",) * len(HEAD), *map(row, outcomes)]
+    table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return f"{table}\n\n{summary(outcomes)}\n"
+
+
+def to_json(outcomes: Sequence[Outcome], environment: dict[str, Any]) -> str:
+    """Everything, for whoever reads it later."""
+    rows = [{"class": one.case.kind, "case": one.case.name, "trick": one.case.trick, "seen": one.case.seen,
+             "target": one.case.target, "expected": [str(verdict) for verdict in one.case.expect],
+             "given": [str(verdict) for verdict in one.given], "messages": list(one.messages),
+             "seconds": round(one.seconds, 3), "run_s": round(one.run_s, 3), "next_passed": one.next_passed,
+             "problems": list(one.problems), "not_run": one.not_run, "right": one.right} for one in outcomes]
+    return json.dumps({"environment": environment, "cases": rows}, indent=1) + "\n"
+
+
+def write(path: Path, content: str) -> None:
+    """Write a file, with its folder where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def _words(verdicts: Sequence[object]) -> str:
+    return ", ".join(dict.fromkeys(map(str, verdicts)))
+
+
+def _problems(outcome: Outcome) -> str:
+    words = [*([] if outcome.next_passed else ["the next scenario did not pass"]), *outcome.problems]
+    return "".join(f"; {word}" for word in words)

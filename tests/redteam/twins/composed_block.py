@@ -1,0 +1,23 @@
+"""A block of its own that takes the operators below it by relative import, as blocks are meant to.
+
+target: L2/llama_mlp
+"""
+
+from torch import nn
+
+from ..L1.silu_and_mul import SiluAndMul
+from .parallel_linear import MergedColumnParallelLinear, RowParallelLinear
+
+
+class LlamaMLP(nn.Module):
+    def __init__(self, hidden_size, intermediate_size, hidden_act="silu", bias=False, prefix="", reduce_results=True,
+                 dtype=None):
+        super().__init__()
+        self.gate_up_proj = MergedColumnParallelLinear(hidden_size, [intermediate_size] * 2, bias, params_dtype=dtype,
+                                                       prefix=f"{prefix}.gate_up_proj")
+        self.down_proj = RowParallelLinear(intermediate_size, hidden_size, bias, params_dtype=dtype,
+                                           reduce_results=reduce_results, prefix=f"{prefix}.down_proj")
+        self.act_fn = SiluAndMul()
+
+    def forward(self, x):
+        return self.down_proj(self.act_fn(self.gate_up_proj(x)[0]))[0]
