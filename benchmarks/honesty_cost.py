@@ -46,6 +46,7 @@ PARTS = {
     "replay": "witness: N and 2N calls", "work": "floor: work and peaks", "peaks": "floor: work and peaks",
     "share": "same memory", "unshare": "same memory", "reload": "new weights loaded",
     "draw_batch": "witness: batches of secret inputs", "batch": "witness: batches of secret inputs",
+    "capture_batch": "witness: batches of secret inputs", "replay_batch": "witness: batches of secret inputs",
     "judge_batch": "witness: batches of secret inputs", "gate": "gates", "judge_alone": "gates",
 }
 """Part of a request by its name; those of a call and its judging belong to the draw before them."""

@@ -234,8 +234,8 @@ def test_a_run_shows_metrics_parameters_and_the_kernel(tab, screenshots, served)
     tab.get_by_role("link", name="v2", exact=True).click()
     tab.get_by_text("rms_norm_avg_speedup", exact=True).wait_for()
     tab.set_viewport_size({"width": 1600, "height": 2000})
-    require_text(tab, served[1]["v2"], "Finished", "rms_norm_max_error_ratio", "rms_norm/tiny-tp1-s4/speedup", "providers",
-                 "tier : kernel")
+    require_text(tab, served[1]["v2"], "Finished", "rms_norm_max_error_ratio", "rms_norm/tiny-tp1-s4/speedup",
+                 "providers", "tier : kernel")
     tab.screenshot(path=screenshots / "mlflow-run.png")
     tab.set_viewport_size({"width": 1600, "height": 1000})
     tab.get_by_role("tab", name="Artifacts").click()

@@ -147,7 +147,10 @@ class BaselineService(Service):
                 "arenas": {"inputs": self.inputs.reference(), "outputs": self.outputs.reference()}}
 
     def call_batch(self, batch: list[dict[str, Any]], message: Message) -> Called:
-        """Make the calls, or with `hand_over` compute nothing: what is left is what a batch takes besides its calls."""
+        """Make the calls. Compute nothing with `hand_over` or in a graph: a batch then takes what it takes besides."""
+        if message["do"] == "capture_batch":
+            assert self._called is not None
+            return self._called
         if message.get("hand_over") and self._called is not None:
             return hand_over(self._called, batch)
         self._called = super().call_batch(batch, message)

@@ -14,6 +14,7 @@ from fastkernels.bench.isolate.bits import same_bits
 from fastkernels.bench.isolate.build import build, everything_of, held_by, state_of
 from fastkernels.bench.isolate.failure import failure
 from fastkernels.bench.isolate.gates import GateCalls
+from fastkernels.bench.isolate.late import arrive_late
 from fastkernels.bench.isolate.passthrough import PassthroughGuard
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.rank_peers import Peers
@@ -118,22 +119,28 @@ class CandidateService(Service):
             self._previous = []  # their addresses may have gone with the old memory
         inputs = self.read_inputs(message)
         timed = message.get("set")
-        if timed is not None:
-            arena_inputs, inputs = inputs, self.refill(timed, inputs)
+        self._batch_graph = None  # gigabytes, for some operators
+        self._calls += 1
+        compare = self._calls == 1 or message.get("last", False) or self._kept_bytes() <= COMPARED_BYTES
         started = time.perf_counter()
         try:
-            outputs = self.run(inputs)
+            if message.get("in_order"):
+                arrive_late(inputs, self.device)
+            arena_inputs, inputs = inputs, inputs if timed is None else self.refill(timed, inputs)
+            outputs = self.call(inputs)
+            ran_s = time.perf_counter() - started
+            report = self._report(inputs, outputs)  # the copies stand behind the call: what is not joined misses them
+            started = time.perf_counter()
+            self.synchronize()
         except Exception as error:
             return self._failed(error, Verdict.FORWARD_ERROR, "forward")
-        ran_s = time.perf_counter() - started
+        ran_s += time.perf_counter() - started
         if timed is not None:
             for name, tensor in arena_inputs.items():
                 if isinstance(tensor, torch.Tensor):
                     tensor.copy_(inputs[name])
-        self._calls += 1
-        compare = self._calls == 1 or message.get("last", False) or self._kept_bytes() <= COMPARED_BYTES
-        return {**self._report(inputs, outputs), "weights_changed": self._changed_weights() if compare else [],
-                "ran_s": ran_s}
+            self.synchronize()
+        return {**report, "weights_changed": self._changed_weights() if compare else [], "ran_s": ran_s}
 
     def on_gate(self, message: Message) -> Message:
         """Call forward as a deployment gate does, on the inputs in the arena; or only capture a CUDA graph for it."""
@@ -149,17 +156,26 @@ class CandidateService(Service):
         except Exception as error:
             found = self._failed(error, Verdict.FORWARD_ERROR, "forward")
             return {"gate_failed": found["message"], "poisoned": found.get("poisoned", False)}
-        return {**self._report(inputs, outputs), "weights_changed": self._changed_weights()}
+        report = self._report(inputs, outputs)
+        self.synchronize()
+        return {**report, "weights_changed": self._changed_weights()}
 
     def on_collect(self, message: Message) -> Message:
         """Copy the outputs of the last call into the arena, which has grown since."""
         self.follow(message)
-        return {"slots": self._place()}
+        slots = self._place()
+        self.synchronize()
+        return {"slots": slots}
 
     def on_batch(self, message: Message) -> Message:
         """As the trusted worker does; the outputs of earlier calls are no longer compared with later ones."""
         self._previous = []
         return super().on_batch(message)
+
+    def on_capture_batch(self, message: Message) -> Message:
+        """As the trusted worker does, with all calls."""
+        self._previous = []
+        return super().on_capture_batch(message)
 
     def on_reload(self, message: Message) -> Message:
         """Load other weights into the module where it still has what a checkpoint holds; else build it anew."""
@@ -198,13 +214,6 @@ class CandidateService(Service):
         self._gates = None
         super().free()
 
-    def run(self, inputs: dict[str, Any]) -> Any:
-        """One call of forward, finished on the device."""
-        outputs = self.call(inputs)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return outputs
-
     def call(self, inputs: dict[str, Any]) -> Any:
         """One call of forward."""
         assert self._module is not None
@@ -230,8 +239,7 @@ class CandidateService(Service):
             for slot in slots:
                 state[slot.name].copy_(self.weights.tensor(slot))
         finish_weights(self._module)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        self.synchronize()
         given = {slot.name: self.weights.tensor(slot) for slot in slots}
         for name, tensor in everything_of(self._module).items():
             # The arena serves as the copy to compare with, but for what no checkpoint holds or the hook has repacked.
@@ -252,8 +260,6 @@ class CandidateService(Service):
 
     def _place(self) -> list[dict[str, Any]] | None:
         slots = self.outputs.place({str(i): tensor for i, tensor in enumerate(self._leaves)})
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
         return None if slots is None else [slot.to_dict() for slot in slots]
 
     def _kept_bytes(self) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fastkernels.bench.isolate.batch import copied
-from fastkernels.bench.isolate.bits import rolled
+from fastkernels.bench.isolate.late import other_floats
 from fastkernels.bench.isolate.service import private_copy
 from fastkernels.results import Gate
 from fastkernels.runtime.invoke import invoke
@@ -140,6 +140,4 @@ def _literals(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _other_floats(value: Any) -> Any:
     """Other floats in the same shape and strides; integers stay, so that they remain legal."""
-    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-        return value
-    return private_copy(value).copy_(rolled(value, 1))
+    return other_floats(value) if isinstance(value, torch.Tensor) and value.is_floating_point() else value

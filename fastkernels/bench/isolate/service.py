@@ -31,6 +31,7 @@ class Service:
         self.sets: list[dict[str, Any]] = []
         self._timer: Timer | None = None
         self._call: Call | None = None
+        self._batch_graph: torch.cuda.CUDAGraph | None = None
         self._group = ExitStack()
 
     def enter_group(self, scenario: Scenario) -> None:
@@ -97,13 +98,45 @@ class Service:
 
         def work() -> Message:
             called = self.call_batch(batch, message)
-            self.synchronize()
             slots = self.outputs.place(called.leaves)
             if slots is None:
                 self.room(end_of(plan_slots(called.leaves, contiguous=True)))
                 slots = self.outputs.place(called.leaves)
             self.synchronize()
-            return {"trees": called.trees, "slots": None if slots is None else [slot.to_dict() for slot in slots]}
+            return _handed_over(called, slots)
+
+        return self.timed(work)
+
+    def on_capture_batch(self, message: Message) -> Message:
+        """Capture a batch in a CUDA graph, copies of the outputs included: every replay leaves them in one place."""
+        from fastkernels.bench.timing.cuda_graph import capture
+
+        self.follow(message)
+        batch = [self.batch_inputs(number, inputs) for number, inputs in enumerate(message["batch"])]
+        answer: Message = {}
+
+        def run() -> None:
+            called = self.call_batch(batch, message)
+            answer.update(_handed_over(called, self.outputs.place(called.leaves)))
+
+        def work() -> Message:
+            self._batch_graph = None  # frees the last graph's memory first
+            self._batch_graph = capture(self.device, run)
+            self.synchronize()
+            return answer
+
+        return self.timed(work)
+
+    def on_replay_batch(self, message: Message) -> Message:
+        """Replay the captured batch on what lies in the arena now."""
+        del message
+        graph = self._batch_graph
+        assert graph is not None
+
+        def work() -> Message:
+            graph.replay()
+            self.synchronize()
+            return {}
 
         return self.timed(work)
 
@@ -151,7 +184,7 @@ class Service:
 
     def free(self) -> None:
         """Let go of the scenario's timing sets, and of the caching allocator's memory where that is much."""
-        self.sets, self._call = [], None
+        self.sets, self._call, self._batch_graph = [], None, None
         self._group.close()
         if self._timer is not None:
             self._timer.reset()
@@ -159,6 +192,10 @@ class Service:
         gc.freeze()  # what is left stays for good; the next collection passes over it (30 ms with torch and Triton)
         if self.device.type == "cuda" and torch.cuda.memory_reserved(self.device) > BIG_BYTES:
             torch.cuda.empty_cache()
+
+
+def _handed_over(called: Called, slots: list[Slot] | None) -> Message:
+    return {"trees": called.trees, "slots": None if slots is None else [slot.to_dict() for slot in slots]}
 
 
 def private_copy(value: Any) -> Any:

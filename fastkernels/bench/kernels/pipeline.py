@@ -88,7 +88,7 @@ class Attempt:
             last = index == prepared["draws"] - 1
             if self.call_and_judge(self.trusted({"do": "draw", "index": index}), {"last": last}):
                 return
-        if self.call_and_judge(self.trusted({"do": "draw", "index": 0}), {}):
+        if self.call_and_judge(self.trusted({"do": "draw", "index": 0}), {"in_order": True}):
             self.found.wrong_again()
 
     def check_other_weights(self) -> None:

@@ -10,17 +10,21 @@ import math
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.kernels.idle import IdleWatch
 from fastkernels.bench.kernels.pipeline import Attempt
 from fastkernels.bench.timing import Comparison
 from fastkernels.bench.timing.witness import SUSPICION_S, SUSPICIOUS_REPEATS, longest_s
+from fastkernels.errors import WorkerError
 from fastkernels.results import Verdict
 
 CALLS = 32
 """Most calls in a batch."""
+
+GRAPH_CALLS = 64
+"""Most calls in a batch that is replayed from a CUDA graph."""
 
 FEWEST_CALLS = 2
 
@@ -41,6 +45,9 @@ LONGER = 0.25
 GAP_S = 300e-6
 """A batch may take this much longer besides: what its messages and pages take differs between processes."""
 
+GRAPH_GAP_S = 100e-6
+"""The same for a batch in a CUDA graph, whose messages are a few words."""
+
 BATCH_LONGER = 2.0
 """On a CPU a call of a batch may take this many times what was reported: on a quiet machine honest ones took up to 1.5
 times, where the baseline's calls had taken no longer in a batch than in its rounds."""
@@ -48,9 +55,6 @@ times, where the baseline's calls had taken no longer in a batch than in its rou
 MOST_COLDER = 2.5
 """Times longer that the baseline's calls take in a batch, as far as that excuses the candidate's: on a quiet machine it
 was 2.9 at most, for stores to cold memory."""
-
-CUDA_LONGER = 0.5
-"""An eager call of a batch may take this much longer than the eager latency that was measured, a fraction."""
 
 
 @dataclass
@@ -61,6 +65,12 @@ class Proof:
     comparison: Comparison
     calls: int
     watch: IdleWatch
+    graph: bool = False
+    """Whether a batch is one CUDA graph: launches then hide nothing of what the device takes."""
+    _captured: Message = field(default_factory=dict)
+    """The batch that the candidate's graph was captured on."""
+    _answer: Message = field(default_factory=dict)
+    """Where that graph leaves its outputs."""
     _own_s: float = math.inf
     _idle_s: float = math.inf
     _seen_s: float = math.inf
@@ -75,11 +85,15 @@ class Proof:
         """
         batches, end = 0, time.perf_counter() + SUSPICION_S
         drawn = self._draw(known=True)
+        if self.graph:
+            for request in ("batch", "capture_batch"):  # the first makes room for the outputs
+                self.attempt.trusted({"do": request, "batch": drawn["batch"]})
         while batches < BATCHES or (self._seen_s > self._allowed_s()
                                     and (batches < SUSPICIOUS_REPEATS or time.perf_counter() < end)):
-            self._own_s = min(self._own_s, self._trusted_s(drawn))
-            self._idle_s = min(self._idle_s, self._trusted_s(drawn, hand_over=True))
+            self._time_trusted(drawn)
             drawn = self._draw()
+            if self.graph and drawn != self._captured:
+                drawn = self._capture(drawn)
             took_s, answer = self._candidate_s(drawn)
             if took_s < self._seen_s:
                 self._seen_s = took_s
@@ -96,19 +110,17 @@ class Proof:
 
     def _allowed_s(self) -> float:
         """Longest that a batch of an honest candidate takes."""
-        return (1 + LONGER) * self._idle_s + self.calls * self._longest_s() + GAP_S
+        return (1 + LONGER) * self._idle_s + self.calls * self._longest_s() + (GRAPH_GAP_S if self.graph else GAP_S)
 
     def _longest_s(self) -> float:
         """Longest that a call of a batch may take.
 
         On a CPU by the shorter of the reported calls, since the shortest batch counts, and by how much longer the
-        baseline's calls take in a batch than in its rounds: inputs come from another core and nothing is warm. On CUDA
-        they are launched one by one.
+        baseline's calls take in a batch than in its rounds: inputs come from another core and nothing is warm.
         """
         times = self.comparison
         if times.method != "wall":
-            longest = longest_s(times.method, times.candidate_s, times.candidate_eager_s, times.candidate_not_captured)
-            return max(longest, times.candidate_eager_s * (1 + CUDA_LONGER))
+            return longest_s(times.method, times.candidate_s)
         colder = max(0.0, self._own_s - self._idle_s) / (self.calls * _short(times.baseline_samples_s))
         return BATCH_LONGER * min(max(1.0, colder), MOST_COLDER) * _short(times.candidate_samples_s)
 
@@ -116,16 +128,34 @@ class Proof:
         """Inputs of a batch; `known` ones, drawn from those of timed calls, are only for the trusted worker."""
         return self.watch.always({"do": "draw_batch", "count": self.calls, "known": known})
 
-    def _trusted_s(self, drawn: Message, hand_over: bool = False) -> float:
-        """Seconds that the trusted worker takes. The candidate may know these inputs: it will not be asked again."""
+    def _time_trusted(self, drawn: Message) -> None:
+        """Time the trusted worker. The candidate may know these inputs: it will not be asked again."""
+        if self.graph:
+            self._idle_s = min(self._idle_s, self._trusted_s({"do": "replay_batch"}))
+            return
+        request = {"do": "batch", "batch": drawn["batch"]}
+        self._own_s = min(self._own_s, self._trusted_s(request))
+        self._idle_s = min(self._idle_s, self._trusted_s({**request, "hand_over": True}))
+
+    def _trusted_s(self, request: Message) -> float:
         started = time.perf_counter()
-        self.attempt.trusted({"do": "batch", "batch": drawn["batch"], "hand_over": hand_over})
+        self.attempt.trusted(request)
         return time.perf_counter() - started
 
+    def _capture(self, drawn: Message) -> Message:
+        """Have the candidate capture a batch, which tells it these inputs, and draw others that lie where those did."""
+        self._answer = self.attempt.candidate({**drawn, "do": "capture_batch"})
+        self._captured = drawn
+        drawn = self._draw()
+        if drawn != self._captured:
+            raise WorkerError("two batches of one scenario lie otherwise in the arena")
+        return drawn
+
     def _candidate_s(self, drawn: Message) -> tuple[float, Message]:
+        request: Message = {"do": "replay_batch"} if self.graph else {**drawn, "do": "batch"}
         started = time.perf_counter()
-        answer = self.attempt.candidate({**drawn, "do": "batch"})
-        return time.perf_counter() - started, answer
+        answer = self.attempt.candidate(request)
+        return time.perf_counter() - started, self._answer if self.graph else answer
 
     def _judge(self, answer: Message) -> None:
         """Judge calls in an order drawn now, until time is up."""
@@ -143,8 +173,9 @@ class Proof:
 def prove(attempt: Attempt, comparison: Comparison, fitting: int, watch: IdleWatch) -> tuple[Verdict, str] | None:
     """See `Proof.run`. A batch is of as many calls as fit in memory (`fitting` sets of inputs) and in TARGET_S."""
     slower_s = max(comparison.baseline_s, comparison.candidate_s)
-    calls = max(FEWEST_CALLS, min(CALLS, fitting, int(TARGET_S / slower_s)))
-    return Proof(attempt, comparison, calls, watch).run()
+    graph = comparison.method != "wall" and comparison.candidate_not_captured is None
+    calls = max(FEWEST_CALLS, min(GRAPH_CALLS if graph else CALLS, fitting, int(TARGET_S / slower_s)))
+    return Proof(attempt, comparison, calls, watch, graph).run()
 
 
 def _short(samples_s: Sequence[float]) -> float:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
 
-from fastkernels.bench.timing.instruments import Instrument, instrument_for
+from fastkernels.bench.timing.instruments import INSTRUMENTS, Instrument, instrument_for
 from fastkernels.bench.timing.statistics import Interval, location_interval, log_ratios, speedup_interval
-from fastkernels.bench.timing.witness import FROM_ROUNDS_S, Testimony, witness
+from fastkernels.bench.timing.witness import FROM_ROUNDS_S, MOST_CALLS, witness
 from fastkernels.errors import FastKernelsError
 
 Clock = Callable[[], float]
@@ -22,6 +22,10 @@ WARMUP_SHARE = 0.2
 """Part of the time budget that warm-up may take after each side's first call."""
 EAGER_CALLS = 20
 """Calls behind the eager latency, where the budget allows."""
+CAPTURED_CALLS = 8
+"""Calls that are replayed to learn whether they can be captured: as many as a graph of the timer's holds."""
+CLOCKED_S = 0.004
+"""Time of the calls that the supervisor's clock times at once: what a message takes (0.05 ms) lengthens them by 1 %."""
 _SHORTEST_S = 1e-7
 """No call is taken to cost less of the supervisor's time."""
 
@@ -75,6 +79,11 @@ class Side:
 
     name: str
     lane: Lane
+    instrument: Instrument
+    not_captured: str | None = None
+    """Why its calls cannot be captured in a CUDA graph."""
+    clocked: bool = False
+    """Whether the supervisor's clock times its calls, launch included."""
     eager_s: float = math.nan
     wall_per_call_s: float = math.inf
     """By the supervisor's clock, in the last request."""
@@ -106,7 +115,8 @@ class Comparison:
     baseline_witness_s: float
     candidate_witness_s: float
     candidate_not_captured: str | None
-    """Why the candidate's witnessed calls did not come from a CUDA graph; None where they did, and on a CPU."""
+    """Why the candidate's calls cannot be captured in a CUDA graph and count as the supervisor's clock sees them,
+    launch included; None where they can, and on a CPU."""
     baseline_samples_s: tuple[float, ...]
     candidate_samples_s: tuple[float, ...]
     wall_s: float
@@ -115,23 +125,27 @@ class Comparison:
 def compare(baseline: Lane, candidate: Lane, plan: TimingPlan, clock: Clock = time.perf_counter) -> Comparison:
     """Warm both sides up, time them in rounds of alternating order (AB, BA, ...), and have the supervisor witness.
 
+    On CUDA a candidate that cannot be captured in a graph pays for its launches in every engine: the supervisor's clock
+    times its eager calls. The baseline's device time stays beside that, unless the baseline cannot be captured either.
+
     Raises BadSamplesError where a side answers with something other than times, and whatever the lanes raise.
     """
     start = clock()
-    sides = (Side("baseline", baseline), Side("candidate", candidate))
+    instrument = instrument_for(plan.method, plan.same_memory)
+    sides = (Side("baseline", baseline, instrument), Side("candidate", candidate, instrument))
     for side in sides:
         _warm_up(side, plan, clock)
-    instrument = instrument_for(plan.method, plan.same_memory)
-    runs, stopped = _rounds(sides, plan, instrument, clock)
+    if plan.method != "wall":
+        _choose_clock(*sides)
+    runs, stopped = _rounds(sides, plan, clock)
     times = [median(side.samples) for side in sides]
     seen = [_witness(side, plan.method, seconds, clock) for side, seconds in zip(sides, times, strict=True)]
-    speedup = _speedup(sides, instrument)
+    speedup = _speedup(sides)
     return Comparison(
         method=plan.method, baseline_s=times[0], candidate_s=times[1], speedup=speedup.estimate,
         speedup_low=speedup.low, speedup_high=speedup.high, runs=runs, rounds=len(sides[0].rounds), stopped=stopped,
         baseline_eager_s=_eager_latency(sides[0], plan.method), candidate_eager_s=_eager_latency(sides[1], plan.method),
-        baseline_witness_s=seen[0].seconds, candidate_witness_s=seen[1].seconds,
-        candidate_not_captured=seen[1].not_captured,
+        baseline_witness_s=seen[0], candidate_witness_s=seen[1], candidate_not_captured=sides[1].not_captured,
         baseline_samples_s=sides[0].samples, candidate_samples_s=sides[1].samples, wall_s=clock() - start,
     )
 
@@ -149,6 +163,17 @@ def _warm_up(side: Side, plan: TimingPlan, clock: Clock) -> None:
     side.wall_per_call_s = per_call_s
 
 
+def _choose_clock(baseline: Side, candidate: Side) -> None:
+    """Have each side's calls captured, and the supervisor's clock time what cannot be."""
+    for side in (baseline, candidate):
+        side.not_captured = side.lane.replay(CAPTURED_CALLS if side.wall_per_call_s < CLOCKED_S else 1)
+    candidate.clocked = candidate.not_captured is not None
+    baseline.clocked = candidate.clocked and baseline.not_captured is not None
+    for side in (baseline, candidate):
+        if side.clocked:
+            side.instrument = INSTRUMENTS["wall"]
+
+
 def _eager(side: Side, calls: int, clock: Clock) -> tuple[list[float], float]:
     start = clock()
     samples = _checked(side, side.lane.eager(calls), calls)
@@ -160,7 +185,7 @@ def _eager_latency(side: Side, method: str) -> float:
     return median(side.samples) if method == "wall" else side.eager_s
 
 
-def _rounds(sides: tuple[Side, Side], plan: TimingPlan, instrument: Instrument, clock: Clock) -> tuple[int, str]:
+def _rounds(sides: tuple[Side, Side], plan: TimingPlan, clock: Clock) -> tuple[int, str]:
     """Time both sides in turns; calls of each, and why it ended."""
     end = clock() + plan.max_time_s * (1 - WARMUP_SHARE)
     planned, runs, stopped, done = math.ceil(plan.num_runs / plan.rounds), 0, "", 0
@@ -170,19 +195,29 @@ def _rounds(sides: tuple[Side, Side], plan: TimingPlan, instrument: Instrument, 
             planned = min(planned, int(per_round_s / sum(side.wall_per_call_s for side in sides)))
         calls = max(1, min(planned, plan.num_runs - runs))
         for side in sides if done % 2 == 0 else reversed(sides):
-            _round(side, calls, instrument, clock)
+            _round(side, calls, clock)
         runs, done = runs + calls, done + 1
         next_s = sum(side.wall_per_call_s for side in sides) * max(planned, 1)
         stopped = _stop(sides, plan, runs, end - clock() - next_s)
     return runs, stopped
 
 
-def _round(side: Side, calls: int, instrument: Instrument, clock: Clock) -> None:
+def _round(side: Side, calls: int, clock: Clock) -> None:
     start = clock()
     samples = _checked(side, side.lane.measure(calls), calls)
+    if side.clocked:
+        samples = [max(median(samples), _clocked_s(side, clock))]
     side.wall_per_call_s = max((clock() - start) / calls, _SHORTEST_S)
     side.shortest_wall_s = min(side.shortest_wall_s, side.wall_per_call_s)
-    side.rounds.append([max(sample, instrument.resolution_s) for sample in samples])
+    side.rounds.append([max(sample, side.instrument.resolution_s) for sample in samples])
+
+
+def _clocked_s(side: Side, clock: Clock) -> float:
+    """Seconds of an eager call, launch included, by the supervisor's clock."""
+    calls = max(1, min(MOST_CALLS, int(CLOCKED_S / side.wall_per_call_s)))
+    start = clock()
+    side.lane.replay(calls)
+    return (clock() - start) / calls
 
 
 def _stop(sides: tuple[Side, Side], plan: TimingPlan, runs: int, left_s: float) -> str:
@@ -202,16 +237,16 @@ def _from_rounds(sides: tuple[Side, Side]) -> Interval:
     return location_interval(log_ratios(sides[0].rounds, sides[1].rounds))
 
 
-def _speedup(sides: tuple[Side, Side], instrument: Instrument) -> Interval:
-    spreads = [instrument.relative_spread(median(side.samples)) for side in sides]
+def _speedup(sides: tuple[Side, Side]) -> Interval:
+    spreads = [side.instrument.relative_spread(median(side.samples)) for side in sides]
     return speedup_interval(_from_rounds(sides), *spreads)
 
 
-def _witness(side: Side, method: str, seconds: float, clock: Clock) -> Testimony:
+def _witness(side: Side, method: str, seconds: float, clock: Clock) -> float:
     """Seconds a call by the supervisor's clock; on a CPU the rounds of a long call have already shown it."""
     if method == "wall" and seconds >= FROM_ROUNDS_S:
-        return Testimony(side.shortest_wall_s, None)
-    return witness(side.lane.replay, method, seconds, side.eager_s, clock)
+        return side.shortest_wall_s
+    return witness(side.lane.replay, method, seconds, clock)
 
 
 def _checked(side: Side, samples: object, calls: int) -> list[float]:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from fastkernels.results import Verdict
@@ -51,41 +50,22 @@ class Times(Protocol):
     def candidate_witness_s(self) -> float:
         """Witnessed seconds a candidate call."""
 
-    @property
-    def candidate_eager_s(self) -> float:
-        """Reported seconds of an eager candidate call, launch included."""
-
-    @property
-    def candidate_not_captured(self) -> str | None:
-        """Why the candidate's witnessed calls did not come from a graph."""
-
-
-@dataclass(frozen=True)
-class Testimony:
-    """What the supervisor's clock saw of one side."""
-
-    seconds: float
-    """Seconds a call."""
-    not_captured: str | None
-    """Why the calls did not come from a graph; None where they did, and on a CPU."""
-
 
 def witness(
-    replay: Callable[[int], str | None],
+    replay: Callable[[int], object],
     method: str,
     reported_s: float,
-    eager_s: float,
     clock: Callable[[], float] = time.perf_counter,
-) -> Testimony:
-    """Time N and 2N calls from the outside: their difference over N, from the shortest of some repeats of each.
+) -> float:
+    """Seconds a call from the outside: what 2N calls take longer than N, over N, from the shortest repeat of each.
 
     What is equal in both (messages, launch, synchronisation) cancels. Repeats go on while the result contradicts
     the report, for SUSPICION_S and some rounds at least.
     """
     calls = max(1, min(MOST_CALLS, int(TARGET_S.get(method, CUDA_TARGET_S) / reported_s)))
     calls = calls // 8 * 8 or calls  # graphs hold eight calls
-    not_captured = replay(calls)  # and captures them now
-    longest, end = longest_s(method, reported_s, eager_s, not_captured), clock() + SUSPICION_S
+    replay(calls)  # and captures them now
+    longest, end = longest_s(method, reported_s), clock() + SUSPICION_S
     once = twice = float("inf")
     repeats, seen = 0, float("inf")
     while repeats < REPEATS or (seen > longest and (repeats < SUSPICIOUS_REPEATS or clock() < end)):
@@ -93,19 +73,14 @@ def witness(
         twice = min(twice, _timed(replay, 2 * calls, clock))
         seen = min(max(0.0, twice - once) / calls, twice / (2 * calls))
         repeats += 1
-    return Testimony(seen, not_captured)
+    return seen
 
 
-def longest_s(method: str, reported_s: float, eager_s: float, not_captured: str | None) -> float:
-    """Longest time a witnessed call may take without contradicting the reported time.
-
-    Calls that cannot be captured are launched one by one, so that their launch takes longer than they do: then no more
-    than the eager latency can be asked for.
-    """
+def longest_s(method: str, reported_s: float) -> float:
+    """Longest time a witnessed call may take without contradicting the reported time."""
     if method == "wall":
         return reported_s * (1 + CPU_LONGER) + CPU_GAP_S
-    longest = reported_s * (1 + CUDA_LONGER) + CUDA_GAP_S
-    return longest if not_captured is None else max(longest, eager_s * (1 + CUDA_LONGER))
+    return reported_s * (1 + CUDA_LONGER) + CUDA_GAP_S
 
 
 def check_times(times: Times, floor_s: float) -> tuple[Verdict, str] | None:
@@ -121,7 +96,7 @@ def check_times(times: Times, floor_s: float) -> tuple[Verdict, str] | None:
         return Verdict.TOO_FAST, (
             f"{_us(reported)} a call is reported; moving the data or doing the operations takes {_us(floor)} at least"
         )
-    if seen > longest_s(times.method, reported, times.candidate_eager_s, times.candidate_not_captured):
+    if seen > longest_s(times.method, reported):
         return Verdict.TIMING_TAMPERED, (
             f"{_us(reported)} a call is reported; by the supervisor's clock a call takes {_us(seen)}"
         )

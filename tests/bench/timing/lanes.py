@@ -25,6 +25,7 @@ class FakeLane:
         self.measured: list[int] = []
         self.drift: Callable[[float], float] = lambda now: 1.0
         self.not_captured: str | None = None
+        self.launch_s = 0.0  # what a call that is not captured takes besides
         self.settle = 0  # calls at the head of each `measure` that are not reported
 
     def _calls(self, calls: int) -> Iterator[float]:
@@ -45,4 +46,5 @@ class FakeLane:
 
     def replay(self, calls: int) -> str | None:
         list(self._calls(calls))
+        self.clock.now += calls * self.launch_s if self.not_captured else 0.0
         return self.not_captured

@@ -142,3 +142,39 @@ def test_a_bursty_machine_gives_a_wide_interval_not_a_wrong_one():
         found = compare(a, b, TimingPlan(), clock)
         wrong += not found.speedup_low <= 1 <= found.speedup_high
     assert wrong <= 6  # 5 % of 60, and two standard errors
+
+
+def uncaptured(baseline_too=False, reported=1.0):
+    clock, a, b = lanes(noise=0.01, message_s=5e-5)
+    b.not_captured, b.reported = "it asks the host", reported
+    a.not_captured = b.not_captured if baseline_too else None
+    a.launch_s = b.launch_s = 1e-4
+    return compare(a, b, TimingPlan(method="cupti"), clock)
+
+
+def test_a_candidate_that_cannot_be_captured_counts_with_its_launches():
+    found = uncaptured()
+    assert found.candidate_not_captured == "it asks the host"
+    assert found.baseline_s == pytest.approx(1e-4, rel=0.02)
+    assert found.candidate_s == pytest.approx(2e-4, rel=0.05)
+    assert found.speedup_high < 0.6
+    assert check_times(found, 0.0) is None
+
+
+@pytest.mark.parametrize("reported", [1e-3, 1 / 6])
+def test_whoever_says_that_nothing_can_be_captured_gains_nothing_by_lies(reported):
+    honest, lie = uncaptured(), uncaptured(reported=reported)
+    assert lie.candidate_s == pytest.approx(honest.candidate_s, rel=0.02)
+
+
+def test_two_sides_that_cannot_be_captured_are_timed_alike():
+    found = uncaptured(baseline_too=True)
+    assert found.baseline_s == pytest.approx(found.candidate_s, rel=0.02)
+    assert found.speedup_low < 1 < found.speedup_high
+
+
+@pytest.mark.parametrize("method", ["wall", "cupti"])
+def test_a_baseline_alone_that_cannot_be_captured_keeps_its_device_time(method):
+    clock, a, b = lanes(noise=0.01)
+    a.not_captured, a.launch_s = "it asks the host", 1e-4
+    assert compare(a, b, TimingPlan(method=method), clock).speedup == pytest.approx(1, abs=0.02)

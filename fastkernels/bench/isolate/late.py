@@ -1,0 +1,40 @@
+"""Inputs that reach a call only after it was queued: work that does not keep to the stream's order misses them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from fastkernels.bench.isolate.bits import rolled
+from fastkernels.bench.isolate.service import private_copy
+
+BUSY_CYCLES = 20_000_000
+"""Cycles for which the device is kept busy: about 10 ms, in which an eager call is queued with all that it launches."""
+
+LATE_BYTES = 256 * 1024 * 1024
+"""Larger tensors, paged caches, are there from the start: a copy of theirs would take memory that others need."""
+
+
+def arrive_late(inputs: Mapping[str, Any], device: torch.device) -> None:
+    """On CUDA have float inputs hold other values until the stream has worked off what stands before the next call.
+
+    A call whose work waits for nothing reads those values; one whose work nothing waits for is not done when its
+    outputs are copied. On a CPU nothing happens: calls are over when they return.
+    """
+    if device.type != "cuda":
+        return
+    late = {name: value for name, value in inputs.items()
+            if isinstance(value, torch.Tensor) and value.is_floating_point() and value.nbytes <= LATE_BYTES}
+    given = {name: private_copy(value) for name, value in late.items()}
+    for value in late.values():
+        value.copy_(other_floats(value))
+    torch.cuda.synchronize(device)
+    torch.cuda._sleep(BUSY_CYCLES)  # type: ignore[no-untyped-call]
+    for name, value in late.items():
+        value.copy_(given[name])
+
+
+def other_floats(tensor: torch.Tensor) -> torch.Tensor:
+    """Other values of the same kind in memory of their own: the elements moved along by one, strides kept."""
+    copy: torch.Tensor = private_copy(tensor)
+    return copy.copy_(rolled(tensor, 1))
