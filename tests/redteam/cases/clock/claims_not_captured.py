@@ -1,11 +1,11 @@
-"""Says that no graph could be had, which lets the second clock allow its own eager latency, and reports a sixth.
+"""Says that no graph could be had, so that launches hide what the device takes, and reports a sixth.
 
 seen: first here
 target: L1/rms_norm
-expect: timing_tampered, too_fast
+expect: timing_tampered, too_fast, too_slow
 twin: own_clock
 needs: cuda
-options: --fk-model=large
+options: --fk-model=large --fk-min-speedup=0.9
 """
 
 import torch
