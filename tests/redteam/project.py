@@ -46,6 +46,8 @@ class Outcome:
     """To the verdict, the longest of its scenarios; 0 where there is none."""
     next_passed: bool = False
     """Whether the honest scenario after it passed, however fast a case's options want it."""
+    next_finding: str = ""
+    """What was found there."""
     problems: tuple[str, ...] = ()
     """Whatever else is not as it must be: lost scenarios, an exit code, changed files, processes left."""
     not_run: str = ""
@@ -96,7 +98,8 @@ def run_case(case: Case, scratch: Path, device: str) -> Outcome:
     return Outcome(case, given=tuple(result.verdict for result in own), run_s=run_s, output=output,
                    messages=tuple(result.message for result in own), problems=tuple(problems),
                    seconds=max((result.wall_s for result in own), default=0.0),
-                   next_passed=bool(second) and all(result.verdict.correct for result in second))
+                   next_passed=bool(second) and all(result.verdict.correct for result in second),
+                   next_finding="; ".join(f"{result.verdict}: {result.message}" for result in second))
 
 
 def _lay_out(case: Case, directory: Path) -> None:

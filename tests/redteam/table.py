@@ -68,6 +68,7 @@ def to_json(outcomes: Sequence[Outcome], environment: dict[str, Any]) -> str:
              "target": one.case.target, "expected": [str(verdict) for verdict in one.case.expect],
              "given": [str(verdict) for verdict in one.given], "messages": list(one.messages),
              "seconds": round(one.seconds, 3), "run_s": round(one.run_s, 3), "next_passed": one.next_passed,
+             "next_finding": one.next_finding,
              "problems": list(one.problems), "not_run": one.not_run, "right": one.right} for one in outcomes]
     return json.dumps({"environment": environment, "cases": rows}, indent=1) + "\n"
 
@@ -83,5 +84,6 @@ def _words(verdicts: Sequence[object]) -> str:
 
 
 def _problems(outcome: Outcome) -> str:
-    words = [*([] if outcome.next_passed else ["the next scenario did not pass"]), *outcome.problems]
+    after = [] if outcome.next_passed else [f"the next scenario: {outcome.next_finding or 'no result'}"]
+    words = [*after, *outcome.problems]
     return "".join(f"; {word}" for word in words)

@@ -124,14 +124,14 @@ class CandidateService(Service):
         compare = self._calls == 1 or message.get("last", False) or self._kept_bytes() <= COMPARED_BYTES
         started = time.perf_counter()
         try:
-            if message.get("in_order"):
-                arrive_late(inputs, self.device)
+            given = arrive_late(inputs, self.device) if message.get("in_order") else {}
             arena_inputs, inputs = inputs, inputs if timed is None else self.refill(timed, inputs)
             outputs = self.call(inputs)
             ran_s = time.perf_counter() - started
             report = self._report(inputs, outputs)  # the copies stand behind the call: what is not joined misses them
             started = time.perf_counter()
             self.synchronize()
+            del given
         except Exception as error:
             return self._failed(error, Verdict.FORWARD_ERROR, "forward")
         ran_s += time.perf_counter() - started

@@ -15,14 +15,15 @@ LATE_BYTES = 256 * 1024 * 1024
 """Larger tensors, paged caches, are there from the start: a copy of theirs would take memory that others need."""
 
 
-def arrive_late(inputs: Mapping[str, Any], device: torch.device) -> None:
+def arrive_late(inputs: Mapping[str, Any], device: torch.device) -> dict[str, torch.Tensor]:
     """On CUDA have float inputs hold other values until the stream has worked off what stands before the next call.
 
     A call whose work waits for nothing reads those values; one whose work nothing waits for is not done when its
-    outputs are copied. On a CPU nothing happens: calls are over when they return.
+    outputs are copied. On a CPU nothing happens: calls are over when they return. What is returned is to be kept until
+    the device is done, so that nobody else is given that memory.
     """
     if device.type != "cuda":
-        return
+        return {}
     late = {name: value for name, value in inputs.items()
             if isinstance(value, torch.Tensor) and value.is_floating_point() and value.nbytes <= LATE_BYTES}
     given = {name: private_copy(value) for name, value in late.items()}
@@ -32,6 +33,7 @@ def arrive_late(inputs: Mapping[str, Any], device: torch.device) -> None:
     torch.cuda._sleep(BUSY_CYCLES)  # type: ignore[no-untyped-call]
     for name, value in late.items():
         value.copy_(given[name])
+    return given
 
 
 def other_floats(tensor: torch.Tensor) -> torch.Tensor:

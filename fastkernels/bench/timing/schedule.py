@@ -9,7 +9,7 @@ from typing import Protocol
 
 from fastkernels.bench.timing.instruments import INSTRUMENTS, Instrument, instrument_for
 from fastkernels.bench.timing.statistics import Interval, location_interval, log_ratios, speedup_interval
-from fastkernels.bench.timing.witness import FROM_ROUNDS_S, MOST_CALLS, witness
+from fastkernels.bench.timing.witness import CUDA_GAP_S, FROM_ROUNDS_S, timed, witness
 from fastkernels.errors import FastKernelsError
 
 Clock = Callable[[], float]
@@ -23,9 +23,16 @@ WARMUP_SHARE = 0.2
 EAGER_CALLS = 20
 """Calls behind the eager latency, where the budget allows."""
 CAPTURED_CALLS = 8
-"""Calls that are replayed to learn whether they can be captured: as many as a graph of the timer's holds."""
+"""Calls that a graph of the timer's holds."""
 CLOCKED_S = 0.004
-"""Time of the calls that the supervisor's clock times at once: what a message takes (0.05 ms) lengthens them by 1 %."""
+"""Time of the N calls that the supervisor's clock times beside 2N, so that what a message takes cancels."""
+MOST_CLOCKED_CALLS = 1024
+CLOCKED_TRIES = 3
+"""Clocked times of which the median tells whether gaps between a call's kernels matter."""
+GAPS = 0.25
+"""Gaps between a call's kernels count where a call in a graph takes this much longer than its kernels, a fraction."""
+MOST_GAPS = 1.5
+"""Most that gaps add to the shortest kernels (1 us and as much after it on an H100); more is no honest report."""
 _SHORTEST_S = 1e-7
 """No call is taken to cost less of the supervisor's time."""
 
@@ -83,7 +90,9 @@ class Side:
     not_captured: str | None = None
     """Why its calls cannot be captured in a CUDA graph."""
     clocked: bool = False
-    """Whether the supervisor's clock times its calls, launch included."""
+    """Whether the supervisor's clock times its calls, with what launches and gaps between kernels take."""
+    clocked_s: float = math.inf
+    """Seconds a call when it was clocked last, messages included."""
     eager_s: float = math.nan
     wall_per_call_s: float = math.inf
     """By the supervisor's clock, in the last request."""
@@ -125,8 +134,9 @@ class Comparison:
 def compare(baseline: Lane, candidate: Lane, plan: TimingPlan, clock: Clock = time.perf_counter) -> Comparison:
     """Warm both sides up, time them in rounds of alternating order (AB, BA, ...), and have the supervisor witness.
 
-    On CUDA a candidate that cannot be captured in a graph pays for its launches in every engine: the supervisor's clock
-    times its eager calls. The baseline's device time stays beside that, unless the baseline cannot be captured either.
+    On CUDA the supervisor's clock times calls that take longer than their kernels: replays of a graph where there are
+    gaps between several short kernels, eager calls where a candidate cannot be captured and so pays for its launches in
+    every engine. The baseline's device time stays beside those, unless it cannot be captured either.
 
     Raises BadSamplesError where a side answers with something other than times, and whatever the lanes raise.
     """
@@ -136,7 +146,7 @@ def compare(baseline: Lane, candidate: Lane, plan: TimingPlan, clock: Clock = ti
     for side in sides:
         _warm_up(side, plan, clock)
     if plan.method != "wall":
-        _choose_clock(*sides)
+        _choose_clock(*sides, clock)
     runs, stopped = _rounds(sides, plan, clock)
     times = [median(side.samples) for side in sides]
     seen = [_witness(side, plan.method, seconds, clock) for side, seconds in zip(sides, times, strict=True)]
@@ -163,15 +173,26 @@ def _warm_up(side: Side, plan: TimingPlan, clock: Clock) -> None:
     side.wall_per_call_s = per_call_s
 
 
-def _choose_clock(baseline: Side, candidate: Side) -> None:
-    """Have each side's calls captured, and the supervisor's clock time what cannot be."""
+def _choose_clock(baseline: Side, candidate: Side, clock: Clock) -> None:
+    """Have each side's calls captured, and the supervisor's clock time what its kernels alone do not show."""
     for side in (baseline, candidate):
         side.not_captured = side.lane.replay(CAPTURED_CALLS if side.wall_per_call_s < CLOCKED_S else 1)
-    candidate.clocked = candidate.not_captured is not None
-    baseline.clocked = candidate.clocked and baseline.not_captured is not None
+        side.clocked = side.not_captured is None and _has_gaps(side, clock)
+    if candidate.not_captured is not None:
+        candidate.clocked = True
+        baseline.clocked |= baseline.not_captured is not None
     for side in (baseline, candidate):
         if side.clocked:
             side.instrument = INSTRUMENTS["wall"]
+
+
+def _has_gaps(side: Side, clock: Clock) -> bool:
+    """Whether a call in a graph takes longer than its kernels, but not longer than gaps between them explain."""
+    if side.wall_per_call_s >= CLOCKED_S:
+        return False
+    kernels_s = median(_checked(side, side.lane.measure(CAPTURED_CALLS), CAPTURED_CALLS))
+    seen_s = median(_clocked_s(side, clock) for _ in range(CLOCKED_TRIES))
+    return GAPS * kernels_s < seen_s - kernels_s - CUDA_GAP_S <= MOST_GAPS * kernels_s
 
 
 def _eager(side: Side, calls: int, clock: Clock) -> tuple[list[float], float]:
@@ -213,11 +234,12 @@ def _round(side: Side, calls: int, clock: Clock) -> None:
 
 
 def _clocked_s(side: Side, clock: Clock) -> float:
-    """Seconds of an eager call, launch included, by the supervisor's clock."""
-    calls = max(1, min(MOST_CALLS, int(CLOCKED_S / side.wall_per_call_s)))
-    start = clock()
-    side.lane.replay(calls)
-    return (clock() - start) / calls
+    """Seconds a call by the supervisor's clock: what 2N calls take longer than N, over N."""
+    calls = max(1, min(MOST_CLOCKED_CALLS, int(CLOCKED_S / min(side.wall_per_call_s, side.clocked_s))))
+    calls = calls // CAPTURED_CALLS * CAPTURED_CALLS or calls
+    once, twice = timed(side.lane.replay, calls, clock), timed(side.lane.replay, 2 * calls, clock)
+    side.clocked_s = max(twice / (2 * calls), _SHORTEST_S)
+    return min(max(twice - once, 0.0) / calls, side.clocked_s)
 
 
 def _stop(sides: tuple[Side, Side], plan: TimingPlan, runs: int, left_s: float) -> str:

@@ -69,8 +69,8 @@ def witness(
     once = twice = float("inf")
     repeats, seen = 0, float("inf")
     while repeats < REPEATS or (seen > longest and (repeats < SUSPICIOUS_REPEATS or clock() < end)):
-        once = min(once, _timed(replay, calls, clock))
-        twice = min(twice, _timed(replay, 2 * calls, clock))
+        once = min(once, timed(replay, calls, clock))
+        twice = min(twice, timed(replay, 2 * calls, clock))
         seen = min(max(0.0, twice - once) / calls, twice / (2 * calls))
         repeats += 1
     return seen
@@ -103,7 +103,8 @@ def check_times(times: Times, floor_s: float) -> tuple[Verdict, str] | None:
     return None
 
 
-def _timed(replay: Callable[[int], object], calls: int, clock: Callable[[], float]) -> float:
+def timed(replay: Callable[[int], object], calls: int, clock: Callable[[], float]) -> float:
+    """Seconds that `calls` calls take by this clock, from before they are asked for until they are done."""
     start = clock()
     replay(calls)
     return clock() - start

@@ -26,6 +26,7 @@ class FakeLane:
         self.drift: Callable[[float], float] = lambda now: 1.0
         self.not_captured: str | None = None
         self.launch_s = 0.0  # what a call that is not captured takes besides
+        self.gap_s = 0.0  # what one that is captured does
         self.settle = 0  # calls at the head of each `measure` that are not reported
 
     def _calls(self, calls: int) -> Iterator[float]:
@@ -46,5 +47,5 @@ class FakeLane:
 
     def replay(self, calls: int) -> str | None:
         list(self._calls(calls))
-        self.clock.now += calls * self.launch_s if self.not_captured else 0.0
+        self.clock.now += calls * (self.launch_s if self.not_captured else self.gap_s)
         return self.not_captured

@@ -5,6 +5,7 @@ import pytest
 
 from fastkernels.bench.timing import BadSamplesError, TimingPlan, check_times, compare
 from fastkernels.bench.timing.schedule import FEWEST_ROUNDS, MIN_ROUNDS
+from fastkernels.results import Verdict
 
 from .lanes import Clock, FakeLane
 
@@ -178,3 +179,29 @@ def test_a_baseline_alone_that_cannot_be_captured_keeps_its_device_time(method):
     clock, a, b = lanes(noise=0.01)
     a.not_captured, a.launch_s = "it asks the host", 1e-4
     assert compare(a, b, TimingPlan(method=method), clock).speedup == pytest.approx(1, abs=0.02)
+
+
+def of_short_kernels(gap_s, reported=1.0):
+    clock, a, b = lanes(5e-6, 5e-6, noise=0.01, message_s=2e-5)
+    b.gap_s, b.reported = gap_s, reported
+    return compare(a, b, TimingPlan(method="cupti"), clock)
+
+
+def test_gaps_between_kernels_count_where_they_matter():
+    found = of_short_kernels(gap_s=5e-6)
+    assert found.baseline_s == pytest.approx(5e-6, rel=0.02)
+    assert found.candidate_s == pytest.approx(1e-5, rel=0.03)
+    assert check_times(found, 0.0) is None
+
+
+def test_short_gaps_do_not():
+    assert of_short_kernels(gap_s=1e-6).candidate_s == pytest.approx(5e-6, rel=0.02)
+
+
+def test_a_lie_that_gaps_would_explain_is_overruled():
+    assert of_short_kernels(gap_s=0.0, reported=1 / 3).candidate_s == pytest.approx(5e-6, rel=0.03)
+
+
+@pytest.mark.parametrize(("gap_s", "reported"), [(0.0, 1 / 6), (5e-6, 1 / 3), (5e-5, 1.0)])
+def test_what_no_gaps_explain_is_tampering(gap_s, reported):
+    assert check_times(of_short_kernels(gap_s, reported), 0.0)[0] is Verdict.TIMING_TAMPERED

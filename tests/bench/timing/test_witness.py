@@ -18,8 +18,8 @@ def test_honest_times_pass(method):
     assert judged(method) is None
 
 
-@pytest.mark.parametrize("seconds", [2e-6, 1e-5, 1e-3, 0.5])
-def test_a_gpu_time_reported_as_half_is_tampering(seconds):
+@pytest.mark.parametrize("seconds", [1e-5, 1e-3, 0.5])
+def test_a_gpu_time_reported_as_a_third_is_tampering(seconds):
     verdict, message = judged(honest_s=seconds, reported=0.3)
     assert verdict is Verdict.TIMING_TAMPERED
     assert "by the supervisor's clock a call takes" in message
