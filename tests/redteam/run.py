@@ -67,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--class", dest="kinds", action="append", default=[], metavar="C",
                         help="only this class (several: repetition); `twins` for the honest files")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="device to grade on (default cpu)")
-    parser.add_argument("--jobs", type=int, choices=(1, 2), default=1, help="cases at a time (default 1)")
+    parser.add_argument("--jobs", type=int, choices=range(1, 9), default=1, metavar="N",
+                        help="cases at a time, 1 to 8 (default 1); each wants two cores")
     parser.add_argument("--output-json", type=Path, metavar="FILE", help="write every outcome to this file")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to this file")
     parser.add_argument("--root", type=Path, default=HERE, help=argparse.SUPPRESS)

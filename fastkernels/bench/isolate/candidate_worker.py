@@ -28,6 +28,10 @@ from fastkernels.runtime.invoke import invoke
 from fastkernels.runtime.parallel import ProcessGroup, set_tp_group
 from fastkernels.runtime.weights import finish_weights
 
+CLOCKED = ("batch", "replay", "replay_batch")
+"""Requests that the supervisor's clock times. What a candidate has loaded is looked through after the next one then: it
+takes 0.1 to 0.5 ms."""
+
 COMPARED_BYTES = 64 * 1024 * 1024
 """Weights up to this size are compared after every call, larger ones after the first and the last only."""
 
@@ -74,9 +78,9 @@ class CandidateService(Service):
             self._group.enter_context(set_tp_group(self._ranks))
 
     def handle(self, message: Message) -> Message:
-        """Answer one request; with PASSTHROUGH where the candidate has got at foreign code."""
+        """Answer one request; with PASSTHROUGH where the candidate has got at foreign code in it or in a clocked one."""
         reply = super().handle(message)
-        return reply if self._guard is None else self._guard.judged(reply)
+        return reply if self._guard is None or message["do"] in CLOCKED else self._guard.judged(reply)
 
     def on_import(self, message: Message) -> Message:
         """Import the operator's module."""

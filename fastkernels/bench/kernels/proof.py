@@ -45,9 +45,6 @@ LONGER = 0.25
 GAP_S = 300e-6
 """A batch may take this much longer besides: what its messages and pages take differs between processes."""
 
-GRAPH_GAP_S = 100e-6
-"""The same for a batch in a CUDA graph, whose messages are a few words."""
-
 BATCH_LONGER = 2.0
 """On a CPU a call of a batch may take this many times what was reported: on a quiet machine honest ones took up to 1.5
 times, where the baseline's calls had taken no longer in a batch than in its rounds."""
@@ -110,7 +107,7 @@ class Proof:
 
     def _allowed_s(self) -> float:
         """Longest that a batch of an honest candidate takes."""
-        return (1 + LONGER) * self._idle_s + self.calls * self._longest_s() + (GRAPH_GAP_S if self.graph else GAP_S)
+        return (1 + LONGER) * self._idle_s + self.calls * self._longest_s() + GAP_S
 
     def _longest_s(self) -> float:
         """Longest that a call of a batch may take.

@@ -2,7 +2,7 @@
 
 seen: KernelBench audits, 2025
 target: L1/rms_norm
-expect: timing_tampered, too_fast, too_slow, wrong_values, nondeterministic
+expect: timing_tampered, too_fast, too_slow, wrong_values, nondeterministic, forward_error
 twin: own_clock
 needs: cuda
 options: --fk-model=large --fk-min-speedup=0.9
