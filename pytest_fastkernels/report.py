@@ -180,6 +180,7 @@ class Report:
         lines = [f"graded {plural(len(results), 'scenario')} ({plural(shapes, 'shape')}) on {fk.device} in "
                  f"{fk.record.wall_s:.1f} s{kind}: {counted(results)}"] if results else []
         lines += gate_lines(results)
+        lines += uncaptured_lines(results)
         lines += _left_out_lines(fk.left_out())
         for found in fk.plan.subsumed:
             why = "has no effect: nothing selected uses it"
@@ -196,6 +197,16 @@ class Report:
         oldest = min(self.running.items(), key=lambda pair: pair[1], default=("", now))
         what = f", {oldest[0]} for {now - oldest[1]:.0f} s" if oldest[0] else ""
         return f"fastkernels: {len(record.results)} of {len(record.expected)} graded in {record.wall_s:.0f} s{what}"
+
+
+def uncaptured_lines(results: Sequence[ScenarioResult]) -> list[str]:
+    """A line for each operator whose candidate is timed with its launches, since no CUDA graph can be had of it."""
+    first: dict[str, str] = {}
+    for result in results:
+        if result.timing and result.timing.candidate_not_captured is not None:
+            first.setdefault(result.op, result.timing.candidate_not_captured)
+    return [f"{op}: cannot be captured in a CUDA graph, so it is timed with its launches ({reason})"
+            for op, reason in first.items()]
 
 
 def status_word(results: Sequence[ScenarioResult], word: str) -> str:

@@ -171,6 +171,12 @@ class Timing:
     """Every timed baseline call, seconds."""
     candidate_samples_s: tuple[float, ...] = ()
     """Every timed candidate call, seconds."""
+    baseline_clock: str = "process"
+    """Whose clock timed the baseline: `process`, or `supervisor` where gaps between kernels or launches count too."""
+    candidate_clock: str = "process"
+    """The same of the candidate."""
+    candidate_not_captured: str | None = None
+    """Why the candidate's calls cannot be captured in a CUDA graph; None where they can, and on a CPU."""
 
 
 @dataclass(frozen=True)

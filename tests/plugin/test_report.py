@@ -1,10 +1,13 @@
 """What a run prints."""
 
+from dataclasses import replace
+
 import pytest
 
 from fastkernels.results import Correctness, ScenarioResult, Timing, Verdict, WorstElement
 from pytest_fastkernels import report
 from pytest_fastkernels.failure import EVIDENCE_WIDTH, failure_text
+from pytest_fastkernels.report import uncaptured_lines
 from pytest_fastkernels.table import ROWS, WIDTH, make_table, seconds
 
 FAILURE = [
@@ -173,6 +176,13 @@ def test_a_verdict_is_never_cut(verdict, count):
     assert max(len(line) for line, _ in table.lines) <= WIDTH
     assert any(f" {verdict} x16 " in line for line, ok in table.lines if not ok)
     assert any("123x [12.3, 1235]" in line for line, _ in table.lines) == (count == 2)
+
+
+def test_a_candidate_that_no_graph_can_be_had_of_is_named_once():
+    uncaptured = replace(LONG, candidate_not_captured="it asks the host")
+    results = [result(1, timing=LONG), result(2, timing=uncaptured), result(3, timing=uncaptured), result(4)]
+    assert uncaptured_lines(results) == [
+        f"{results[0].op}: cannot be captured in a CUDA graph, so it is timed with its launches (it asks the host)"]
 
 
 def test_a_summed_row_counts_what_passed():

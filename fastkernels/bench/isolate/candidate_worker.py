@@ -78,7 +78,7 @@ class CandidateService(Service):
             self._group.enter_context(set_tp_group(self._ranks))
 
     def handle(self, message: Message) -> Message:
-        """Answer one request; with PASSTHROUGH where the candidate has got at foreign code in it or in a clocked one."""
+        """Answer one request; with PASSTHROUGH where the candidate has got at foreign code, also in a clocked one."""
         reply = super().handle(message)
         return reply if self._guard is None or message["do"] in CLOCKED else self._guard.judged(reply)
 

@@ -101,6 +101,11 @@ class Side:
     rounds: list[list[float]] = field(default_factory=list)
 
     @property
+    def whose(self) -> str:
+        """Whose clock times its calls."""
+        return "supervisor" if self.clocked else "process"
+
+    @property
     def samples(self) -> tuple[float, ...]:
         """Every sample of every round."""
         return tuple(sample for one in self.rounds for sample in one)
@@ -123,11 +128,11 @@ class Comparison:
     candidate_eager_s: float
     baseline_witness_s: float
     candidate_witness_s: float
-    candidate_not_captured: str | None
-    """Why the candidate's calls cannot be captured in a CUDA graph and count as the supervisor's clock sees them,
-    launch included; None where they can, and on a CPU."""
     baseline_samples_s: tuple[float, ...]
     candidate_samples_s: tuple[float, ...]
+    baseline_clock: str
+    candidate_clock: str
+    candidate_not_captured: str | None
     wall_s: float
 
 
@@ -155,8 +160,10 @@ def compare(baseline: Lane, candidate: Lane, plan: TimingPlan, clock: Clock = ti
         method=plan.method, baseline_s=times[0], candidate_s=times[1], speedup=speedup.estimate,
         speedup_low=speedup.low, speedup_high=speedup.high, runs=runs, rounds=len(sides[0].rounds), stopped=stopped,
         baseline_eager_s=_eager_latency(sides[0], plan.method), candidate_eager_s=_eager_latency(sides[1], plan.method),
-        baseline_witness_s=seen[0], candidate_witness_s=seen[1], candidate_not_captured=sides[1].not_captured,
-        baseline_samples_s=sides[0].samples, candidate_samples_s=sides[1].samples, wall_s=clock() - start,
+        baseline_witness_s=seen[0], candidate_witness_s=seen[1],
+        baseline_samples_s=sides[0].samples, candidate_samples_s=sides[1].samples,
+        baseline_clock=sides[0].whose, candidate_clock=sides[1].whose, candidate_not_captured=sides[1].not_captured,
+        wall_s=clock() - start,
     )
 
 
