@@ -86,15 +86,15 @@ def token_ids(request: Request) -> torch.Tensor:
 
 
 def slot_mapping(request: Request) -> torch.Tensor:
-    """Different slots below `slots`, from 2 on the first and the last among them.
+    """Different slots below `slots`; in mixed draws of 2 or more the first and the last are among them.
 
-    In draws with ties a quarter is padding (-1), as a padded CUDA graph passes; the ends are left to chance there,
-    since padding that is written goes to one of them.
+    In draws with ties a quarter is padding (-1), as a padded CUDA graph passes; there, and elsewhere, the ends are left
+    to chance: who writes padding writes to one of them.
     """
     count, limit = request.shape[0], int(request.args["slots"])
     if request.hard == "ties":
         slots = request.distinct(count, limit).masked_fill(request.integers(0, PADDED) == 0, -1)
-    elif 2 <= count <= limit:
+    elif request.hard in MIXED and 2 <= count <= limit:
         inner = request.distinct(count - 2, limit - 2) + 1
         ends = torch.tensor([0, limit - 1], device=request.device)
         slots = torch.cat((ends, inner))[request.distinct(count, count)]

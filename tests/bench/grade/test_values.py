@@ -123,9 +123,9 @@ def test_the_first_and_the_last_slot_are_written(scenario_of):
         slots = draw_one(scenario_of, spec, tokens=9, seed=seed, hard="mixed")
         assert {0, 99} <= set(slots.tolist())
         assert slots.unique().numel() == 9
-        assert set(draw_one(scenario_of, spec, tokens=2, seed=seed).tolist()) == {0, 99}
-    assert len({draw_one(scenario_of, spec, tokens=9, seed=seed)[0].item() for seed in range(20)}) > 5
-    assert sorted(draw_one(scenario_of, spec, tokens=100).tolist()) == list(range(100))
+        assert set(draw_one(scenario_of, spec, tokens=2, seed=seed, hard="mixed").tolist()) == {0, 99}
+    assert len({draw_one(scenario_of, spec, tokens=9, seed=seed, hard="mixed")[0].item() for seed in range(20)}) > 5
+    assert sorted(draw_one(scenario_of, spec, tokens=100, hard="mixed").tolist()) == list(range(100))
 
 
 @pytest.mark.parametrize(("tokens", "size"), [(17, 16), (33, 32), (63, 32), (300, 128)])
