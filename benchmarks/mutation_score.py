@@ -140,12 +140,12 @@ def selected(options: argparse.Namespace) -> list[str]:
 
 
 def written(options: argparse.Namespace, mutants: Sequence[Graded], copies: Sequence[Graded],
-            wall_s: float) -> dict[str, Any]:  # fmt: skip
-    """The output file's content."""
+            wall_s: float, from_log: int) -> dict[str, Any]:  # fmt: skip
+    """The output file's content; `from_log` mutants were graded in earlier runs, which `wall_s` leaves out."""
     rows = [{key: value for key, value in asdict(graded).items() if value != "" and key != "sha256"}
             for graded in mutants]
     return {"command": shlex.join(["PYTHONPATH=.", "python3", *sys.argv]), "seed": options.seed,
-            "wall_s": round(wall_s), "environment": describe_environment(options.device),
+            "wall_s": round(wall_s), "from_log": from_log, "environment": describe_environment(options.device),
             "summary": table.summary(mutants), "copies": {g.module: g.verdict for g in copies},
             "mutants": rows}  # fmt: skip
 
@@ -166,6 +166,7 @@ def main() -> None:
             print(f"{len(mutants)} mutants of {len({mutant.module for mutant in mutants})} files")
             return
         used = [module for module in wanted if any(mutant.module == module for mutant in mutants)]
+        from_log = len(read_log(options.log, mutants))
         copies = run(copies_of(used), options, "copies")
         graded = run(mutants, options, "mutants")
     except (ValueError, FastKernelsError) as error:
@@ -174,7 +175,7 @@ def main() -> None:
     problems = table.problems(graded, copies)
     print("\n".join(f"problem: {problem}" for problem in problems))
     if options.output:
-        content = written(options, graded, copies, time.monotonic() - started)
+        content = written(options, graded, copies, time.monotonic() - started, from_log)
         rows = ",\n".join(json.dumps(row) for row in content.pop("mutants"))
         options.output.write_text(json.dumps(content, indent=1)[:-2] + f',\n "mutants": [\n{rows}\n ]\n}}\n')
     sys.exit(1 if problems else 0)

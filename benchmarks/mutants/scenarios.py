@@ -29,6 +29,10 @@ PREFILL_TOKENS = 43
 TPS = (1, 2)
 """Tensor parallel degrees: two halve what is sharded."""
 
+AS_LISTED = {"L1.moe_align": 32, "L1.moe_grouped_gemm": 1}
+"""Token counts that are graded besides, as listed: with 8 tokens no block of rows gets full, and from 8 on rows are
+always sorted by their expert."""
+
 CONTEXTS = {"DECODE_KEYS": 160, "CACHED_TOKENS": 96, "PREFILL_PAGES": 16}
 """Sizes of the batches that the generator has as constants: longest context of a decoding sequence, tokens before a
 prompt's chunk, pages of a batch with prompts."""
@@ -47,6 +51,9 @@ LATENT = {
     "kv_lora_rank": 64, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 48, "moe_intermediate_size": 64,
     "head_dim": None, "num_key_value_heads": 4, "first_k_dense_replace": 1,
 }  # fmt: skip
+
+ABSENT = "absent"
+"""Takes a key out of the config: the code's own default holds."""
 
 V3 = {**LATENT, "q_lora_rank": 96, "n_routed_experts": 16, "n_group": 4, "topk_group": 2, "num_experts_per_tok": 4,
       "rope_scaling": YARN}
@@ -71,9 +78,20 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
                                               "rope_scaling": YARN}),
     "deepseek-v2": ("deepseek-v2-lite", {**V3, "topk_method": "group_limited_greedy", "routed_scaling_factor": 16.0}),
     "deepseek-v3": ("deepseek-v3", V3),
+    "qwen2-yarn": ("qwen25-7b", {"num_attention_heads": 2,
+                                 "rope_scaling": {**YARN, "rope_type": "yarn", "factor": 4.0, "mscale": 0.707}}),
+    "qwen3-moe-defaults": ("qwen3-30b-a3b", {"num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 96,
+                                             "decoder_sparse_step": ABSENT, "mlp_only_layers": ABSENT,
+                                             "partial_rotary_factor": 0.5}),
+    "deepseek-v2-defaults": ("deepseek-v2-lite", {**LATENT, "n_routed_experts": 8, "num_experts_per_tok": 3,
+                                                  "rope_scaling": ABSENT, "n_shared_experts": ABSENT,
+                                                  "first_k_dense_replace": ABSENT}),
+    "deepseek-v2-mscale": ("deepseek-v2-lite", {**LATENT, "n_routed_experts": 8, "num_experts_per_tok": 3,
+                                                "rope_scaling": {**YARN, "mscale": ABSENT}, "moe_layer_freq": ABSENT}),
 }  # fmt: skip
 """Shipped model and what is changed of its config besides COMMON; `rope_scaling` is merged into the model's own. Some
-are taken twice: with options that no shipped model sets, but the code has for others of the family."""
+are taken several times: with options that no shipped model sets, or without those that all set, but the code has for
+others of the family."""
 
 
 def shrunk_config(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,10 +99,14 @@ def shrunk_config(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     data: dict[str, Any] = json.loads((manifests_directory() / "models" / f"{name}.json").read_text())
     text = data.get("text_config", data)
     wanted = {**COMMON, **changes}
-    if wanted.get("rope_scaling"):
-        wanted["rope_scaling"] = {**text["rope_scaling"], **wanted["rope_scaling"]}
-    text.update({key: value for key, value in wanted.items() if value is not None})
-    return data
+    if isinstance(wanted.get("rope_scaling"), Mapping):
+        wanted["rope_scaling"] = _without_absent({**(text.get("rope_scaling") or {}), **wanted["rope_scaling"]})
+    merged = _without_absent({**text, **{key: value for key, value in wanted.items() if value is not None}})
+    return {**data, "text_config": merged} if "text_config" in data else merged
+
+
+def _without_absent(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value != ABSENT}
 
 
 @cache
@@ -98,7 +120,10 @@ def small_scenarios() -> dict[str, tuple[Scenario, ...]]:
         manifest = parse_manifest(generate(configs, TPS), Path("shrunk models"))
     found: dict[str, dict[str, Scenario]] = defaultdict(dict)
     for scenario in manifest.scenarios():
-        if scenario.tokens == (512 if scenario.phase == "prefill" else 8) and "context8192" not in scenario.variant:
+        if scenario.tokens == AS_LISTED.get(scenario.relative_module):
+            if not _adds_nothing(scenario):
+                found[scenario.relative_module].setdefault(scenario.shape_key, scenario)
+        elif scenario.tokens == (512 if scenario.phase == "prefill" else 8) and "context8192" not in scenario.variant:
             tokens = PREFILL_TOKENS if scenario.phase == "prefill" else DECODE_TOKENS
             small = replace(scenario, tokens=tokens)
             if not _adds_nothing(small):

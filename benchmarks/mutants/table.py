@@ -31,7 +31,7 @@ def counted(some: Iterable[Graded]) -> dict[str, int | float]:
 
 
 def summary(graded: Sequence[Graded]) -> dict[str, Any]:
-    """Counts in all, by level, origin, kind and file, and verdicts."""
+    """Counts in all, by level, origin, kind and file, verdicts, and the reasons of survivors."""
     groups: dict[str, Callable[[Graded], str]] = {
         "level": lambda g: f"level {g.level}", "origin": lambda g: g.origin, "kind": lambda g: g.kind,
         "file": lambda g: g.module,
@@ -43,6 +43,8 @@ def summary(graded: Sequence[Graded]) -> dict[str, Any]:
             parts[key(one)].append(one)
         found[name] = {part: counted(some) for part, some in sorted(parts.items())}
     found["verdicts"] = dict(Counter(one.verdict for one in graded).most_common())
+    known = (EXPLAINED.get(one.id) for one in graded if one.survived)
+    found["reasons"] = dict(Counter(reason.reason if reason else "none" for reason in known).most_common())
     return found
 
 
@@ -55,7 +57,8 @@ def report(graded: Sequence[Graded]) -> str:
         rows = {**found[name], "**all**": found["all"]}
         lines += [f"| {part} | " + " | ".join(_cells(numbers)) + " |" for part, numbers in rows.items()]
         lines.append("")
-    lines.append("verdicts: " + ", ".join(f"`{name}` {count}" for name, count in found["verdicts"].items()))
+    for title, name in (("verdicts", "verdicts"), ("survivors by reason", "reasons")):
+        lines.append(f"{title}: " + ", ".join(f"`{key}` {count}" for key, count in found[name].items()))
     for one in graded:
         if one.survived:
             known = EXPLAINED.get(one.id)

@@ -12,7 +12,7 @@ from benchmarks.mutants.explained import EXPLAINED, Explained
 from benchmarks.mutants.generic import Text, edits, generic_mutants, thinned
 from benchmarks.mutants.grading import Graded, grade_all
 from benchmarks.mutants.mutant import Mutant, described, different, read_baseline
-from benchmarks.mutants.scenarios import graded_by, small_scenarios
+from benchmarks.mutants.scenarios import MODELS, WINDOW, graded_by, shrunk_config, small_scenarios
 from fastkernels.bench.kernels import GraderSettings
 
 EXAMPLE = '''
@@ -112,6 +112,23 @@ def test_scenarios_reach_every_kind_of_layer():
     assert {scenario.phase for scenario in graded_by("L2._attention_block")} == {"decode", "prefill"}
 
 
+def test_configs_without_a_key_leave_the_default_to_the_code():
+    whole, bare = (MODELS[name] for name in ("deepseek-v2-lite", "deepseek-v2-defaults"))
+    assert {"rope_scaling", "n_shared_experts", "first_k_dense_replace"} <= shrunk_config(*whole).keys()
+    assert not {"rope_scaling", "n_shared_experts", "first_k_dense_replace"} & shrunk_config(*bare).keys()
+    scaling = shrunk_config(*MODELS["deepseek-v2-mscale"])["rope_scaling"]
+    assert "mscale" not in scaling
+    assert scaling["mscale_all_dim"] > 0
+    assert shrunk_config(*MODELS["gemma3"])["text_config"]["sliding_window"] == WINDOW
+
+
+def test_some_token_counts_are_graded_as_listed():
+    assert {scenario.tokens for scenario in graded_by("L1.moe_align")} == {8, 32, 43}
+    unsorted = {scenario.tokens for scenario in graded_by("L1.moe_grouped_gemm")
+                if all(spec.name != "num_tokens_post_padded" for spec in scenario.inputs)}
+    assert unsorted == {1}
+
+
 def test_the_grader_tells_equal_wrong_and_broken_apart(tmp_path):
     source = read_baseline("L1.silu_and_mul").decode()
     texts = {"equal": ("* up)", "* up + 0.0)"), "wrong": ("gate, up =", "up, gate ="), "broken": ("F.silu(", "F.sliu(")}
@@ -138,6 +155,8 @@ def test_scores_leave_equivalent_ones_out(monkeypatch):
     text = table.report(rows)
     assert "| level 1 | 4 | 1 | 2 | 1 | 1 | 66.7 % | 50.0 % |" in text
     assert "survived: L1.rms_norm t: Too little." in text
+    assert "survivors by reason: `equal` 1, `tolerance` 1" in text
+    assert table.summary([*rows, graded("passed", "u")])["reasons"] == {"equal": 1, "tolerance": 1, "none": 1}
 
 
 def test_what_is_wrong_with_an_outcome_is_told(monkeypatch):

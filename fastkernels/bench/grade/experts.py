@@ -2,12 +2,19 @@
 
 import torch
 
+from fastkernels.bench.grade.hard import MIXED
 from fastkernels.bench.grade.noise import seeded
 from fastkernels.bench.grade.request import Request
 
+LEAST_BLOCK, MOST_BLOCK = 16, 128
+"""Rows of the smallest and of the largest block that the block of experts chooses; powers of two."""
+
 
 def topk_ids(request: Request) -> torch.Tensor:
-    """[T, top_k]: different experts of `experts` for each token, in no order; all tokens' alike in draws with ties."""
+    """[T, top_k]: different experts of `experts` for each token, in no order; all tokens' alike in draws with ties.
+
+    In mixed draws one expert's rows fill whole blocks, and another's all but the last row.
+    """
     tokens, top_k = request.shape
     return _choices(request, tokens, top_k).to(request.dtype)
 
@@ -41,7 +48,25 @@ def _choices(request: Request, tokens: int, top_k: int) -> torch.Tensor:
     noise = torch.rand(tokens, request.args["experts"], generator=generator, device=request.device)
     if request.hard == "ties":
         noise[:] = noise[:1].clone()
+    if request.hard in MIXED and top_k > 1:
+        _fill_blocks(noise, top_k, generator)
     return noise.argsort(dim=1)[:, :top_k]
+
+
+def _fill_blocks(noise: torch.Tensor, top_k: int, generator: torch.Generator) -> None:
+    """Make one expert the choice of exactly as many tokens as a block has rows, another of one less; in place.
+
+    The block is the largest that has so few rows as there are tokens: it is whole blocks of the smaller sizes too.
+    """
+    tokens, experts = noise.shape
+    size = 1 << (min(tokens, MOST_BLOCK).bit_length() - 1) if tokens else 0
+    if size < LEAST_BLOCK or experts < top_k + 2:
+        return
+    pair = torch.randperm(experts, generator=generator, device=noise.device)[:2].tolist()
+    for expert, count in zip(pair, (size, size - 1), strict=True):
+        order = torch.randperm(tokens, generator=generator, device=noise.device)
+        noise[order[:count], expert] -= 1.0
+        noise[order[count:], expert] += 1.0
 
 
 def _order(request: Request) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

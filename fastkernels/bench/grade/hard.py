@@ -90,3 +90,6 @@ TRANSFORMS: dict[str, Transform] = {
     "mixed-mild": row_scales(MILD_ROW_EXPONENTS),
 }
 """Kinds of hard draw; `normal` is none."""
+
+MIXED = ("mixed", "mixed-mild")
+"""Those whose rows are of mixed scale, where inputs enter no exponential."""

@@ -7,13 +7,18 @@ import torch
 
 from fastkernels.bench.grade.batch import batch_positions, batch_slots, key_slots
 from fastkernels.bench.grade.experts import block_experts, expert_choices, padded_rows, sorted_token_ids, topk_ids
-from fastkernels.bench.grade.hard import TRANSFORMS
+from fastkernels.bench.grade.hard import MIXED, TRANSFORMS
 from fastkernels.bench.grade.noise import fill_normal
 from fastkernels.bench.grade.request import PADDED, Request
-from fastkernels.bench.grade.routed import route, router_logits
+from fastkernels.bench.grade.routed import CORRECTION, route, router_logits
 
 MAX_SEQUENCES = 3
 """A prefill batch of `positions` holds up to this many sequences."""
+
+NEGATIVE = 2.0
+"""By which a router's correction bias is lower in mixed draws: all scores are then below 0, the value that experts of
+other groups must not be given."""
+
 
 def normal(request: Request) -> torch.Tensor:
     """Normal with mean `mean` (0) and standard deviation `std` (1.0), then made hard as the draw says."""
@@ -22,7 +27,8 @@ def normal(request: Request) -> torch.Tensor:
     x = x if std == 1.0 else x.mul_(std)
     x = x.add_(request.args["mean"]) if "mean" in request.args else x
     transform = TRANSFORMS.get(request.hard)
-    return x if transform is None else transform(x, request.generator)
+    x = x if transform is None else transform(x, request.generator)
+    return x.sub_(NEGATIVE) if request.name == CORRECTION and request.hard in MIXED else x
 
 
 def rank_part(request: Request) -> torch.Tensor:
@@ -80,10 +86,20 @@ def token_ids(request: Request) -> torch.Tensor:
 
 
 def slot_mapping(request: Request) -> torch.Tensor:
-    """Different slots below `slots`; in draws with ties a quarter is padding (-1), as a padded CUDA graph passes."""
-    slots = request.distinct(request.shape[0], request.args["slots"])
+    """Different slots below `slots`; in mixed draws of 2 or more the first and the last are among them.
+
+    In draws with ties a quarter is padding (-1), as a padded CUDA graph passes; there, and elsewhere, the ends are left
+    to chance: who writes padding writes to one of them.
+    """
+    count, limit = request.shape[0], int(request.args["slots"])
     if request.hard == "ties":
-        slots = slots.masked_fill(request.integers(0, PADDED) == 0, -1)
+        slots = request.distinct(count, limit).masked_fill(request.integers(0, PADDED) == 0, -1)
+    elif request.hard in MIXED and 2 <= count <= limit:
+        inner = request.distinct(count - 2, limit - 2) + 1
+        ends = torch.tensor([0, limit - 1], device=request.device)
+        slots = torch.cat((ends, inner))[request.distinct(count, count)]
+    else:
+        slots = request.distinct(count, limit)
     return slots.to(request.dtype)
 
 

@@ -117,6 +117,40 @@ def test_slots_are_different_and_padded_in_ties(scenario_of):
     assert padded[padded >= 0].unique().numel() == int((padded >= 0).sum())
 
 
+def test_the_first_and_the_last_slot_are_written(scenario_of):
+    spec = InputSpec("slots", "slot_mapping", ("tokens",), "int64", {"slots": 100})
+    for seed in range(10):
+        slots = draw_one(scenario_of, spec, tokens=9, seed=seed, hard="mixed")
+        assert {0, 99} <= set(slots.tolist())
+        assert slots.unique().numel() == 9
+        assert set(draw_one(scenario_of, spec, tokens=2, seed=seed, hard="mixed").tolist()) == {0, 99}
+    assert len({draw_one(scenario_of, spec, tokens=9, seed=seed, hard="mixed")[0].item() for seed in range(20)}) > 5
+    assert sorted(draw_one(scenario_of, spec, tokens=100, hard="mixed").tolist()) == list(range(100))
+
+
+@pytest.mark.parametrize(("tokens", "size"), [(17, 16), (33, 32), (63, 32), (300, 128)])
+def test_mixed_choices_fill_whole_blocks_and_all_but_one_row(scenario_of, tokens, size):
+    spec = InputSpec("ids", "topk_ids", ("tokens", 3), "int32", {"experts": 8})
+    ids = draw_one(scenario_of, spec, tokens=tokens, hard="mixed")
+    assert all(row.unique().numel() == 3 for row in ids)
+    assert {size, size - 1} <= set(ids.flatten().bincount(minlength=8).tolist())
+
+
+def test_choices_of_few_tokens_and_of_few_experts_are_as_ever(scenario_of):
+    for tokens, experts in ((15, 8), (40, 4)):
+        spec = InputSpec("ids", "topk_ids", ("tokens", 3), "int32", {"experts": experts})
+        assert torch.equal(draw_one(scenario_of, spec, tokens=tokens, hard="mixed"),
+                           draw_one(scenario_of, spec, tokens=tokens))
+
+
+def test_mixed_corrections_make_every_score_negative(scenario_of):
+    spec = InputSpec("e_score_correction_bias", "normal", (64,), "float32", {"std": 0.02})
+    assert (draw_one(scenario_of, spec, hard="mixed") + 1.0).mean() < -0.5
+    assert draw_one(scenario_of, spec).abs().max() < 0.2
+    spec = InputSpec("gating_output", "normal", (64,), "float32", {"std": 0.02})
+    assert draw_one(scenario_of, spec, hard="mixed").mean().abs() < 0.5
+
+
 def test_too_few_slots_are_an_error(scenario_of):
     spec = InputSpec("slots", "slot_mapping", ("tokens",), "int64", {"slots": 3})
     with pytest.raises(ValueError, match="input slots: 5 different values below 3 are asked for"):
