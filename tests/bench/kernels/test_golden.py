@@ -201,8 +201,8 @@ BROKEN = {
         lambda out: edit_manifest(out, "        value_cache: {", "        value_cach: {"),
         "has an input value_cache without values, which the entry lacks. Did you mean 'value_cach'?"),
     "no index": (
-        lambda out: edit_manifest(out, "golden: {index: golden.json, sha256: " + digest(out / "golden.json") + "}\n",
-                                  ""),
+        lambda out: edit_manifest(out, next(line for line in (out / "golden.yaml").read_text().splitlines(keepends=True)
+                                            if line.startswith("golden: {index: ")), ""),
         "needs the key golden at the top, with index and sha256"),
     "an unknown key": (
         lambda out: edit_manifest(out, "golden: {index:", "golden: {indx:"),
