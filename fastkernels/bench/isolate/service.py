@@ -10,6 +10,7 @@ import torch
 
 from fastkernels.bench.isolate.arena import Arena
 from fastkernels.bench.isolate.batch import Called, call_batch
+from fastkernels.bench.isolate.placement import RandomPlacement
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
 from fastkernels.bench.isolate.slots import Slot, end_of, plan_slots
 from fastkernels.bench.timing.chooser import open_timer
@@ -32,6 +33,7 @@ class Service:
         self._timer: Timer | None = None
         self._call: Call | None = None
         self._batch_graph: torch.cuda.CUDAGraph | None = None
+        self._placement = RandomPlacement()
         self._group = ExitStack()
 
     def enter_group(self, scenario: Scenario) -> None:
@@ -78,7 +80,21 @@ class Service:
 
     def on_measure(self, message: Message) -> Message:
         """Device seconds of each of `calls` calls."""
-        return self.timed(lambda: {"samples_s": list(self.timer.measure(self.caller(), message["calls"]))})
+        calls = message["calls"]
+
+        def measure() -> Message:
+            if self.device.type == "cpu":
+                self._move(calls)
+            return {"samples_s": list(self.timer.measure(self.caller(), calls))}
+
+        return self.timed(measure)
+
+    def _move(self, calls: int) -> None:
+        """Have temporaries lie elsewhere from now on; where `calls` are many, a few more touch the new places first."""
+        self._placement.renew()
+        call = self.caller()
+        for index in range(min(len(self.sets), calls // 2)):
+            call(index)
 
     def on_eager(self, message: Message) -> Message:
         """Latencies of `calls` eager calls, seconds."""
@@ -185,6 +201,7 @@ class Service:
     def free(self) -> None:
         """Let go of the scenario's timing sets, and of the caching allocator's memory where that is much."""
         self.sets, self._call, self._batch_graph = [], None, None
+        self._placement.clear()
         self._group.close()
         if self._timer is not None:
             self._timer.reset()
