@@ -1,13 +1,16 @@
-"""Where a call's temporaries lie on a CPU: elsewhere in every round of timing, so that no process keeps its luck."""
+"""Where inputs and a call's temporaries lie on a CPU: elsewhere in every round of timing, so that no process keeps its luck."""
 
 import random
 
 import torch
 
-BLOCKS = 24
+BLOCKS = 48
 """Blocks taken at once; every other one is given back, so that free places of random sizes remain."""
 
 LEAST_BYTES = 64
+MOVED_BYTES = 32 * 1024 * 1024
+"""Timing sets of together more bytes stay where they are: they fit in no cache, and moving them takes long."""
+
 SMALLEST_LOG2, LARGEST_LOG2 = 12, 22
 """A block has at most 2^n bytes with n drawn between these: from a page to 4 MiB."""
 
