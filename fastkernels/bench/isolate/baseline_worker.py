@@ -250,6 +250,7 @@ class BaselineService(Service):
             tensor.data = views[f"weight/{name}"]
         self.sets = [{name: views.get(f"set{i}/{name}", value) for name, value in inputs.items()}
                      for i, inputs in enumerate(self.sets)]
+        self._in_common = True
         self.synchronize()
         return {"slots": [slot.to_dict() for slot in slots], "arenas": {"shared": self.shared.reference()}}
 

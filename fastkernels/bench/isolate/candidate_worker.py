@@ -209,6 +209,7 @@ class CandidateService(Service):
                 moved += 1
         self.sets = [{name: given.get(f"set{i}/{name}", value) for name, value in inputs.items()}
                      for i, inputs in enumerate(self.sets)]
+        self._in_common = True
         self.synchronize()
         return {"all": moved == len(held)}
 

@@ -1,4 +1,4 @@
-"""Where inputs and a call's temporaries lie on a CPU: elsewhere in every round of timing, so that no process keeps its luck."""
+"""Where inputs and temporaries of a call lie on a CPU: elsewhere in every round, so that no process keeps its luck."""
 
 import random
 

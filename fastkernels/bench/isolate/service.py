@@ -34,6 +34,7 @@ class Service:
         self._call: Call | None = None
         self._batch_graph: torch.cuda.CUDAGraph | None = None
         self._placement = RandomPlacement()
+        self._in_common = False
         self._group = ExitStack()
 
     def enter_group(self, scenario: Scenario) -> None:
@@ -81,24 +82,24 @@ class Service:
     def on_measure(self, message: Message) -> Message:
         """Device seconds of each of `calls` calls."""
         calls = message["calls"]
+        if self.device.type == "cpu":
+            self._move()
 
         def measure() -> Message:
             if self.device.type == "cpu":
-                self._move(calls)
+                for index in range(min(len(self.sets), calls // 2)):  # touch the new places first
+                    self.caller()(index)
             return {"samples_s": list(self.timer.measure(self.caller(), calls))}
 
         return self.timed(measure)
 
-    def _move(self, calls: int) -> None:
-        """Have inputs and temporaries lie elsewhere; where `calls` are many, a few more touch the new places first."""
+    def _move(self) -> None:
+        """Have inputs of this process's own, and temporaries of calls, lie elsewhere from now on."""
         self._placement.renew()
         tensors = [value for inputs in self.sets for value in inputs.values() if isinstance(value, torch.Tensor)]
-        if sum(tensor.nbytes for tensor in tensors) <= MOVED_BYTES:
+        if not self._in_common and sum(tensor.nbytes for tensor in tensors) <= MOVED_BYTES:
             self.sets = [{name: private_copy(value) for name, value in inputs.items()} for inputs in self.sets]
             self._call = None
-        call = self.caller()
-        for index in range(min(len(self.sets), calls // 2)):
-            call(index)
 
     def on_eager(self, message: Message) -> Message:
         """Latencies of `calls` eager calls, seconds."""
@@ -206,6 +207,7 @@ class Service:
         """Let go of the scenario's timing sets, and of the caching allocator's memory where that is much."""
         self.sets, self._call, self._batch_graph = [], None, None
         self._placement.clear()
+        self._in_common = False
         self._group.close()
         if self._timer is not None:
             self._timer.reset()
