@@ -91,25 +91,20 @@ def test_everything_filtered_away_is_not_green(project):
     assert project.run("--fk-level=1", "-k", "nothing").ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def test_the_shipped_manifest_collects_within_a_second_and_without_torch(pytester, plugin_args):
-    """Thousands of scenarios; the figure itself is printed by benchmarks/collect_only.py."""
+def test_the_shipped_manifest_collects_without_torch(pytester, plugin_args):
+    """Thousands of scenarios; the time is printed by benchmarks/collect_only.py."""
     pytester.makepyfile(probe="""
-        import sys, time
-
-        def pytest_configure(config):
-            config.started = time.process_time()
+        import sys
 
         def pytest_collection_finish(session):
-            took = time.process_time() - session.config.started
-            print("\\ncollected", len(session.items), "torch" in sys.modules, took)
+            print("\\ncollected", len(session.items), "torch" in sys.modules)
     """)
     result = pytester.runpytest_subprocess("-p", "probe", *plugin_args, "--fk-self-test", "--collect-only", "-qq", "-s",
                                            "--fk-device=cpu")
     line = next(line for line in result.outlines if line.startswith("collected"))
-    _, count, torch_imported, seconds = line.split()
+    _, count, torch_imported = line.split()
     assert int(count) > 3000
     assert torch_imported == "False"
-    assert float(seconds) < 1.5  # CPU seconds: 0.6 on an idle machine, more where others keep the caches busy
 
 
 def test_without_options_the_plugin_is_inert(project):
