@@ -1,4 +1,4 @@
-"""One call in twelve gives the input back, by a coin of its own.
+"""One call in four gives the input back, by a coin of its own.
 
 seen: first here
 target: L1/rms_norm
@@ -25,6 +25,6 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x, residual=None):
-        if secrets.randbelow(12) == 0:
+        if secrets.randbelow(4) == 0:
             return x.clone()
         return norm(x, self.weight, self.eps)
