@@ -6,12 +6,10 @@ from collections.abc import Callable
 import torch
 
 from fastkernels.bench.timing.flush import Flush
-from fastkernels.bench.timing.timer import Call
+from fastkernels.bench.timing.timer import REPLAY_UNIT, Call
 
 CALLS_PER_GRAPH = 5
 """Calls in one measured graph; its replay gives one sample, their mean."""
-REPLAY_UNIT = 8
-"""Calls in one graph of `replay`."""
 
 
 class NotCapturableError(RuntimeError):

@@ -9,7 +9,15 @@ from typing import Protocol
 
 from fastkernels.bench.timing.instruments import INSTRUMENTS, Instrument, instrument_for
 from fastkernels.bench.timing.statistics import Interval, location_interval, log_ratios, speedup_interval
-from fastkernels.bench.timing.witness import CUDA_GAP_S, FROM_ROUNDS_S, timed, witness
+from fastkernels.bench.timing.timer import REPLAY_UNIT
+from fastkernels.bench.timing.witness import (
+    CUDA_GAP_S,
+    FROM_ROUNDS_S,
+    in_whole_graphs,
+    per_call_s,
+    timed,
+    witness,
+)
 from fastkernels.errors import FastKernelsError
 
 Clock = Callable[[], float]
@@ -22,8 +30,6 @@ WARMUP_SHARE = 0.2
 """Part of the time budget that warm-up may take after each side's first call."""
 EAGER_CALLS = 20
 """Calls behind the eager latency, where the budget allows."""
-CAPTURED_CALLS = 8
-"""Calls that a graph of the timer's holds."""
 CLOCKED_S = 0.004
 """Time of the N calls that the supervisor's clock times beside 2N, so that what a message takes cancels."""
 MOST_CLOCKED_CALLS = 1024
@@ -183,7 +189,7 @@ def _warm_up(side: Side, plan: TimingPlan, clock: Clock) -> None:
 def _choose_clock(baseline: Side, candidate: Side, clock: Clock) -> None:
     """Have each side's calls captured, and the supervisor's clock time what its kernels alone do not show."""
     for side in (baseline, candidate):
-        side.not_captured = side.lane.replay(CAPTURED_CALLS if side.wall_per_call_s < CLOCKED_S else 1)
+        side.not_captured = side.lane.replay(REPLAY_UNIT if side.wall_per_call_s < CLOCKED_S else 1)
         side.clocked = side.not_captured is None and _has_gaps(side, clock)
     if candidate.not_captured is not None:
         candidate.clocked = True
@@ -197,7 +203,7 @@ def _has_gaps(side: Side, clock: Clock) -> bool:
     """Whether a call in a graph takes longer than its kernels, but not longer than gaps between them explain."""
     if side.wall_per_call_s >= CLOCKED_S:
         return False
-    kernels_s = median(_checked(side, side.lane.measure(CAPTURED_CALLS), CAPTURED_CALLS))
+    kernels_s = median(_checked(side, side.lane.measure(REPLAY_UNIT), REPLAY_UNIT))
     seen_s = median(_clocked_s(side, clock) for _ in range(CLOCKED_TRIES))
     return GAPS * kernels_s < seen_s - kernels_s - CUDA_GAP_S <= MOST_GAPS * kernels_s
 
@@ -243,10 +249,10 @@ def _round(side: Side, calls: int, clock: Clock) -> None:
 def _clocked_s(side: Side, clock: Clock) -> float:
     """Seconds a call by the supervisor's clock: what 2N calls take longer than N, over N."""
     calls = max(1, min(MOST_CLOCKED_CALLS, int(CLOCKED_S / min(side.wall_per_call_s, side.clocked_s))))
-    calls = calls // CAPTURED_CALLS * CAPTURED_CALLS or calls
+    calls = in_whole_graphs(calls)
     once, twice = timed(side.lane.replay, calls, clock), timed(side.lane.replay, 2 * calls, clock)
     side.clocked_s = max(twice / (2 * calls), _SHORTEST_S)
-    return min(max(twice - once, 0.0) / calls, side.clocked_s)
+    return per_call_s(once, twice, calls)
 
 
 def _stop(sides: tuple[Side, Side], plan: TimingPlan, runs: int, left_s: float) -> str:

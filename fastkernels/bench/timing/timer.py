@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Protocol
 
+REPLAY_UNIT = 8
+"""Calls in one graph of `replay` on CUDA."""
+
 Call = Callable[[int], object]
 """Runs the graded operator on input set `i`; the caller rotates the sets, the instrument counts i upwards from 0."""
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from fastkernels.bench.timing.timer import REPLAY_UNIT
 from fastkernels.results import Verdict
 
 FROM_ROUNDS_S = 0.02
@@ -63,7 +64,7 @@ def witness(
     the report, for SUSPICION_S and some rounds at least.
     """
     calls = max(1, min(MOST_CALLS, int(TARGET_S.get(method, CUDA_TARGET_S) / reported_s)))
-    calls = calls // 8 * 8 or calls  # graphs hold eight calls
+    calls = in_whole_graphs(calls)
     replay(calls)  # and captures them now
     longest, end = longest_s(method, reported_s), clock() + SUSPICION_S
     once = twice = float("inf")
@@ -71,9 +72,19 @@ def witness(
     while repeats < REPEATS or (seen > longest and (repeats < SUSPICIOUS_REPEATS or clock() < end)):
         once = min(once, timed(replay, calls, clock))
         twice = min(twice, timed(replay, 2 * calls, clock))
-        seen = min(max(0.0, twice - once) / calls, twice / (2 * calls))
+        seen = per_call_s(once, twice, calls)
         repeats += 1
     return seen
+
+
+def in_whole_graphs(calls: int) -> int:
+    """The most calls up to `calls` that fill graphs; fewer than fill one stay as they are."""
+    return calls // REPLAY_UNIT * REPLAY_UNIT or calls
+
+
+def per_call_s(once_s: float, twice_s: float, calls: int) -> float:
+    """Seconds a call where `calls` calls took `once_s`, twice as many `twice_s`: what both have in common cancels."""
+    return min(max(0.0, twice_s - once_s) / calls, twice_s / (2 * calls))
 
 
 def longest_s(method: str, reported_s: float) -> float:
