@@ -68,6 +68,15 @@ def zeros(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return x
 
 
+def mark_rows(x: torch.Tensor) -> torch.Tensor:
+    """The first element of every row (last dimension) 1: where a row of zeros belongs and is not written, it shows.
+
+    All rows have the same, so that the scores of keys of zeros stay equal.
+    """
+    x[..., 0] = 1.0
+    return x
+
+
 def ties(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Few different values, and a first row of equal ones, another in each input."""
     steps = torch.tensor(STEPS, device=x.device).to(x.dtype)

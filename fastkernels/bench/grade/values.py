@@ -7,13 +7,16 @@ import torch
 
 from fastkernels.bench.grade.batch import batch_positions, batch_slots, key_slots
 from fastkernels.bench.grade.experts import block_experts, expert_choices, padded_rows, sorted_token_ids, topk_ids
-from fastkernels.bench.grade.hard import MIXED, TRANSFORMS
+from fastkernels.bench.grade.hard import MIXED, TRANSFORMS, mark_rows
 from fastkernels.bench.grade.noise import fill_normal
 from fastkernels.bench.grade.request import PADDED, Request
 from fastkernels.bench.grade.routed import CORRECTION, route, router_logits
 
 MAX_SEQUENCES = 3
 """A prefill batch of `positions` holds up to this many sequences."""
+
+CACHE = "_cache"
+"""How the names of inputs end that are pages of keys, values or latents, in which a call finds other tokens' rows."""
 
 NEGATIVE = 2.0
 """By which a router's correction bias is lower in mixed draws: all scores are then below 0, the value that experts of
@@ -28,6 +31,8 @@ def normal(request: Request) -> torch.Tensor:
     x = x.add_(request.args["mean"]) if "mean" in request.args else x
     transform = TRANSFORMS.get(request.hard)
     x = x if transform is None else transform(x, request.generator)
+    if request.hard == "zeros" and request.name.endswith(CACHE):
+        x = mark_rows(x)
     return x.sub_(NEGATIVE) if request.name == CORRECTION and request.hard in MIXED else x
 
 

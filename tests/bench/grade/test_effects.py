@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -76,6 +77,20 @@ def test_a_missed_write_is_found(judged, scenario_of):
     found = judged(StoreKVCache(), scenario_of(*CACHES), forget)
     assert found.verdict is Verdict.MISSED_WRITE
     assert found.message.startswith("input value_cache (element ")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_of_zeros_left_unwritten_are_found(scenario_of, seed):
+    """Two of three rows are zeros, and in some draws both go to pages that hold zeros but for the marks."""
+    scenario, draw = scenario_of(*CACHES), Draw("zeros@t3#7", 3, seed, "zeros")
+    inputs = make_inputs(scenario, draw, torch.device("cpu"))
+    after = copies(inputs)
+    StoreKVCache()(**after)
+    slots = inputs["slot_mapping"][::2]
+    cache, before = (values["key_cache"].view(-1, 2, 16) for values in (after, inputs))
+    assert not cache[slots].any()
+    cache[slots] = before[slots]
+    assert Judge(StoreKVCache(), scenario).judge(inputs, CallOutcome(None, after), draw).verdict is Verdict.MISSED_WRITE
 
 
 def test_a_stray_write_within_the_tolerance_is_found(judged, scenario_of):
