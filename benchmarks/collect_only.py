@@ -1,5 +1,6 @@
-"""Times the collection of the shipped manifest: `python benchmarks/collect_only.py [runs [level ...]]`, else all."""
+"""Times the collection of the shipped manifest: `python benchmarks/collect_only.py --runs 5 --level 1 2 3`."""
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -28,16 +29,18 @@ def pytest_collection_finish(session):
 
 def main() -> None:
     """Print medians: seconds of collection (manifest, candidates, items), its CPU seconds, and the whole process."""
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="collections that are timed (default: %(default)s)")
+    parser.add_argument("--level", nargs="+", default=["1", "2", "3"], metavar="N", help="levels (default: 1 2 3)")
+    options = parser.parse_args()
     plugin = [] if plugin_is_installed() else ["-p", PLUGIN]
-    levels = sys.argv[2:] or ["1", "2", "3"]
-    selection = [f"--fk-level={level}" for level in levels]
+    selection = [f"--fk-level={level}" for level in options.level]
     command = [sys.executable, "-m", "pytest", *plugin, *selection, "--collect-only", "-q"]
     whole, collecting, computing = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "probe.py").write_text(PROBE)
         path = os.pathsep.join([folder, str(Path(__file__).resolve().parents[1])])
-        for _ in range(runs):
+        for _ in range(options.runs):
             started = time.perf_counter()
             done = subprocess.run([*command, "-p", "probe"], cwd=folder, capture_output=True, text=True, check=True,
                                   env={**os.environ, "PYTHONPATH": path})

@@ -8,7 +8,7 @@ from typing import Any
 from fastkernels.errors import did_you_mean, one_of
 from fastkernels.manifest import context
 from fastkernels.manifest.generators import GENERATORS, TENSOR_DTYPES
-from fastkernels.manifest.scenario import Dim, resolve_dim
+from fastkernels.manifest.scenario import RANK_PART, Dim, resolve_dim
 from fastkernels.manifest.schema import SCHEMA_VERSION, EntryRow, InputRow, ManifestFile, OperatorRow, Problem
 
 PHASES = ("decode", "prefill")
@@ -81,6 +81,7 @@ def _entry_problems(path: str, entry: EntryRow, file: ManifestFile) -> Iterator[
     for name, spec in flattened(entry).items():
         section = "" if name.startswith(context.PREFIX) else "inputs."
         yield from _input_problems(f"{path}.{section}{name}", spec, counts, earlier)
+        yield from _rank_problems(f"{path}.{section}{name}", spec, entry.uses)
         earlier[name] = spec
 
 
@@ -160,6 +161,15 @@ def _input_problems(path: str, spec: InputRow, counts: list[int], earlier: Mappi
             yield f"{path}.shape[{index}]", problem
     if sizes_right and spec.shape:
         yield from _fit_problems(path, spec, counts, earlier)
+
+
+def _rank_problems(path: str, spec: InputRow, uses: list[str]) -> Iterator[Problem]:
+    """Yield the first use whose ranks are not those that share the sum."""
+    ranks = spec.args.get("ranks")
+    if spec.values == RANK_PART and ranks is not None:
+        other = next((use for use in uses if (parts := split_use(use)) and parts[1] != ranks), None)
+        if other:
+            yield f"{path}.args.ranks", f"{ranks} is not the TP degree of {other}"
 
 
 def _batch_problems(path: str, spec: InputRow, before: set[str]) -> Iterator[Problem]:

@@ -109,8 +109,8 @@ class ClassSignature:
 def differences(baseline: ClassSignature, candidate: ClassSignature) -> list[str]:
     """Return what keeps the candidate from being called as the baseline is, as lines; empty where it can be.
 
-    The same names in the same order and of the same kinds, required where the baseline's are, defaults equal as
-    written. Further parameters must have a default and stand behind.
+    The same names in the same order and of the same kinds, the baseline's defaults equal as written; what the baseline
+    requires may have a default. Further parameters must have one and stand behind.
     """
     pairs = {"__init__": (baseline.init, candidate.init), "forward": (baseline.forward, candidate.forward)}
     if candidate.forward_cuda is not None:
@@ -138,10 +138,9 @@ def _compare(baseline: Signature, candidate: Signature) -> list[str]:
 def _compare_param(baseline: Param, candidate: Param) -> list[str]:
     if candidate.kind is not baseline.kind:
         return [f"parameter {baseline.name} is {candidate.kind}, the baseline's is {baseline.kind}"]
-    if candidate.required != baseline.required:
-        words = ("required", "optional") if candidate.required else ("optional", "required")
-        return [f"parameter {baseline.name} is {words[0]}, the baseline's is {words[1]}: {baseline}"]
-    if candidate.default != baseline.default:
+    if candidate.required and not baseline.required:
+        return [f"parameter {baseline.name} is required, the baseline's is optional: {baseline}"]
+    if not baseline.required and candidate.default != baseline.default:
         return [f"parameter {baseline.name} has the default {candidate.default}, the baseline's has {baseline.default}"]
     return []
 

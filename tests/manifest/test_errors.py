@@ -197,6 +197,16 @@ GENERATORS = [
         "args: {sdt: 0.5}",
         f"{STORE}.inputs.key_cache.args.sdt: unknown argument; normal takes std, mean. Did you mean 'std'?",
     ),
+    (
+        X,
+        "x: {shape: [tokens, 4096], dtype: bfloat16, values: rank_part, args: {ranks: 2}}",
+        f"{ENTRY}.inputs.x.args.ranks: 2 is not the TP degree of llama31-8b-tp1",
+    ),
+    (
+        X,
+        "x: {shape: [tokens, 4096], dtype: bfloat16, values: rank_part}",
+        f"{ENTRY}.inputs.x.args.ranks: missing; rank_part needs it",
+    ),
     ("args: {std: 0.5}", "args: {mean: four}", f"{STORE}.inputs.key_cache.args.mean: 'four' is not a number"),
     ("args: {std: 0.5}", "args: {std: -1}", f"{STORE}.inputs.key_cache.args.std: -1 is not a number over 0"),
     ("args: {slots: 64*tokens+128}", "args: {slots: 0}", f"{STORE}.inputs.slot_mapping.args.slots: 0 is not {SIZE}"),
