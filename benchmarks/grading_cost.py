@@ -32,7 +32,7 @@ from fastkernels.bench.isolate.build import build
 from fastkernels.bench.kernels import GraderSettings, left_out
 from fastkernels.manifest import Scenario, Selection, load_manifest
 from fastkernels.runtime.invoke import invoke
-from fastkernels.runtime.parallel import OneRank, set_tp_group
+from fastkernels.runtime.parallel import MirroredRank, set_tp_group
 from fastkernels.runtime.weights import finish_weights
 
 
@@ -87,7 +87,7 @@ def main() -> None:
     totals: dict[str, list[tuple[float, float, float, int]]] = defaultdict(list)
     failures = 0
     for scenario in selected(options):
-        with set_tp_group(OneRank(size=scenario.tp)):
+        with set_tp_group(MirroredRank(scenario.rank, scenario.tp)):
             row, message = cost(scenario, device)
         totals[scenario.op].append(row)
         failures += bool(message)

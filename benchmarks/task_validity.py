@@ -26,7 +26,7 @@ from fastkernels.bench.isolate.build import build
 from fastkernels.bench.kernels import limits
 from fastkernels.errors import one_of
 from fastkernels.manifest import Scenario, Selection, load_manifest
-from fastkernels.runtime.parallel import OneRank, set_tp_group
+from fastkernels.runtime.parallel import MirroredRank, set_tp_group
 from fastkernels.runtime.weights import finish_weights
 
 Tasks = dict[str, tuple[Scenario, int]]
@@ -89,7 +89,7 @@ def too_heavy(task: Scenario, most_mb: float) -> str:
 
 def check(task: Scenario, device: torch.device) -> dict[str, Any]:
     """Build a task's baseline with random weights and examine it."""
-    with set_tp_group(OneRank(size=task.tp)):
+    with set_tp_group(MirroredRank(task.rank, task.tp)):
         module = importlib.import_module(f"fastkernels.tasks.baseline.{task.relative_module}")
         built = build(getattr(module, task.class_name), task, device)
         randomise_weights(built, 3)

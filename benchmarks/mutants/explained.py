@@ -44,12 +44,6 @@ ONE_KIND = Explained(
 ONE_EXPERT = Explained(
     "unreachable", "Shows for a model with one expert or none: shipped ones have 8 or more, the generator refuses 0."
 )
-ONE_RANK = Explained(
-    "coverage",
-    "Blocks are graded as rank 0 of a TP degree, alone: sums over ranks and joins of their parts change nothing there. "
-    "Parity tests run the baseline's whole models on 2 ranks; candidates are not graded so.",
-)
-
 EXPLAINED: dict[str, Explained] = {
     "L1.swigluoai_and_mul wrong bound: gate = wide[..., 0::2].clamp(max=self.limit) => gate = wide[..., 0::2].clamp(min=-self.limit, max=self.limit)":
         Explained("tolerance", "Below -7 gate * sigmoid(1.702 gate) is under 5e-5: outputs differ by less than 4e-4, beside others of unit scale in their row."),
@@ -148,7 +142,6 @@ EXPLAINED: dict[str, Explained] = {
         NO_YARN,
     "L2.deepseek_v2_attention forward: if rotated is not q_pe: # on CUDA it was rotated where it lies => if True: # on CUDA it was rotated where it lies":
         Explained("equal", "A tensor copied onto itself stays what it is."),
-    "L2.deepseek_v2_moe forward: y = self.all_reduce(y) => pass": ONE_RANK,
     "L2.fused_moe forward: rows = ids.shape[0] * self.top_k => rows = ids.shape[0] / self.top_k": LAYOUT,
     "L2.fused_moe forward: rows = ids.shape[0] * self.top_k => rows = ids.shape[1] * self.top_k": LAYOUT,
     "L2.fused_moe forward: if rows * UNSORTED_EXPERTS_PER_ROW > self.num_experts: => if True:": LAYOUT,
@@ -159,12 +152,6 @@ EXPLAINED: dict[str, Explained] = {
         LAYOUT,
     "L2.fused_moe forward: order = self.align(ids, block_size(rows, self.num_experts)) => order = self.align(ids, block_size(self.num_experts, rows))":
         LAYOUT,
-    "L2.fused_moe forward: return self.all_reduce(y) if self.reduce_results else y => return self.all_reduce(y) if True else y":
-        ONE_RANK,
-    "L2.fused_moe forward: return self.all_reduce(y) if self.reduce_results else y => return self.all_reduce(y) if False else y":
-        ONE_RANK,
-    "L2.parallel_linear ColumnParallelLinear.forward: if self.gather_output and self.tp_group.size > 1: => if True:":
-        ONE_RANK,
     "L2.parallel_linear ColumnParallelLinear.forward: if self.gather_output and self.tp_group.size > 1: => if False:":
         NOT_BUILT_SO,
     "L2.parallel_linear ColumnParallelLinear.forward: if self.gather_output and self.tp_group.size > 1: => if self.gather_output and self.tp_group.size >= 1:":
@@ -183,13 +170,8 @@ EXPLAINED: dict[str, Explained] = {
     "L2.parallel_linear RowParallelLinear.forward: if not self.input_is_parallel: => if False:": NOT_BUILT_SO,
     "L2.parallel_linear RowParallelLinear.forward: x = x.chunk(self.tp_group.size, dim=-1)[self.tp_group.rank] => pass":
         NOT_BUILT_SO,
-    "L2.parallel_linear RowParallelLinear.forward: if self.reduce_results: => if True:": ONE_RANK,
-    "L2.parallel_linear RowParallelLinear.forward: if self.reduce_results: => if False:": ONE_RANK,
-    "L2.parallel_linear RowParallelLinear.forward: y = self.all_reduce(y) => pass": ONE_RANK,
     "L2.vocab_parallel_embedding forward: if self.shard.group.size == 1: => if False:":
         Explained("equal", "One rank holds every id: none is masked."),
-    "L2.vocab_parallel_embedding forward: local = input_ids - self.shard.start => local = input_ids + self.shard.start":
-        Explained("coverage", "Blocks are graded as rank 0, whose share of the vocabulary starts at 0."),
     "L2.vocab_parallel_embedding forward: y = super().forward(local.masked_fill(is_elsewhere, 0)) => y = super().forward(local.masked_fill(is_elsewhere, 1))":
         Explained("equal", "What is looked up for ids of other ranks is then masked."),
     "L3._pre_norm_layer forward: hidden_states, residual = self.input_layernorm(hidden_states, residual) => hidden_states, residual = self.input_layernorm(residual, hidden_states)":

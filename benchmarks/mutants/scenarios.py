@@ -26,8 +26,8 @@ DECODE_TOKENS = 8
 PREFILL_TOKENS = 43
 """Tokens of a call with prompts: more than a window holds."""
 
-TPS = (1, 2)
-"""Tensor parallel degrees: two halve what is sharded."""
+TPS = (1, 2, 4)
+"""Tensor parallel degrees: two halve what is sharded; with four, rank 1 has ranks on both sides."""
 
 AS_LISTED = {"L1.moe_align": 32, "L1.moe_grouped_gemm": 1}
 """Token counts that are graded besides, as listed: with 8 tokens no block of rows gets full, and from 8 on rows are
@@ -135,8 +135,10 @@ def _adds_nothing(scenario: Scenario) -> bool:
     """Whether another scenario runs the same code on other sizes.
 
     At level 1 a rank's share is a smaller shape. Of blocks with attention, which cost most, the batches that decode are
-    kept at TP 2, the others at TP 1; of sharded layers TP 2.
+    kept at TP 2, the others at TP 1; of sharded layers TP 2. Only a share of the vocabulary has two borders at TP 4.
     """
+    if scenario.tp > 2:
+        return scenario.module != "vocab_parallel_embedding"
     if scenario.level == 1:
         return scenario.tp > 1 and scenario.op != "embedding"
     if any(spec.name.startswith("context.") for spec in scenario.inputs):
@@ -157,11 +159,10 @@ def _elements(shape: tuple[int, ...]) -> int:
 
 @cache
 def graded_by(module: str) -> tuple[Scenario, ...]:
-    """Scenarios that tell whether a module is right: its own, or those of the operators of its level that use it."""
+    """What a run at the module's level grades: its own scenarios, then those of the operators that use it."""
     scenarios = small_scenarios()
-    if module in scenarios:
-        return scenarios[module]
     graph = ImportGraph.of(baseline_root(), Candidates({}))
-    users = [user for user in scenarios if user.split(".")[0] == module.split(".")[0]
+    users = [user for user in scenarios if user.split(".")[0] == module.split(".")[0] and user != module
              and module in graph.baseline_reaches(user)]
-    return tuple(sorted((scenario for user in users for scenario in scenarios[user]), key=_cost))
+    of_users = sorted((scenario for user in users for scenario in scenarios[user]), key=_cost)
+    return (*scenarios.get(module, ()), *of_users)

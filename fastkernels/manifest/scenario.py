@@ -90,6 +90,11 @@ class Scenario:
         variant = f"-{self.variant}" if self.variant else ""
         return f"{self.model}-tp{self.tp}-s{self.tokens}{variant}"
 
+    @property
+    def rank(self) -> int:
+        """The rank whose share is graded: 1, which has one before it and mostly others behind it; at TP 1 rank 0."""
+        return min(1, self.tp - 1)
+
     @cached_property
     def ranks(self) -> int:
         """Ranks that it is graded on at once: those of its TP degree where they exchange something, else 1."""

@@ -28,8 +28,8 @@ class TensorParallelGroup(Protocol):
 class OneRank:
     """A rank without its peers: shapes are those of rank `rank` of `size`, and nothing is exchanged.
 
-    With size 1 that is the whole model. With more it is one rank's share of the work, as the kernel tier grades it:
-    sums over ranks stay this rank's part, gathered tensors hold this rank's part alone.
+    With size 1 that is the whole model. With more it is one rank's share of the work: sums over ranks stay this rank's
+    part, gathered tensors hold this rank's part alone.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
@@ -43,6 +43,22 @@ class OneRank:
     def all_gather(self, x: torch.Tensor) -> torch.Tensor:
         """This rank's part."""
         return x
+
+
+class MirroredRank(OneRank):
+    """One rank of several whose peers are stood for, so that a sum that is left out or made twice shows.
+
+    The peers' parts of a sum are taken to add up to -3 x, so that it is -2 x: exact in every float dtype, and what no
+    mistake comes to. Of what is gathered, each peer's part is this rank's.
+    """
+
+    def all_reduce(self, x: torch.Tensor) -> torch.Tensor:
+        """-2 x, written into x; x as it is where the rank has no peers."""
+        return x.mul_(-2) if self.size > 1 else x
+
+    def all_gather(self, x: torch.Tensor) -> torch.Tensor:
+        """x once for each rank, joined along the last dimension."""
+        return torch.cat([x] * self.size, dim=-1)
 
 
 class ProcessGroup:

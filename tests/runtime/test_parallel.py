@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastkernels.errors import ModelError
-from fastkernels.runtime.parallel import OneRank, ProcessGroup, divide, set_tp_group, tp_group
+from fastkernels.runtime.parallel import MirroredRank, OneRank, ProcessGroup, divide, set_tp_group, tp_group
 from fastkernels.runtime.sharing import shared, sharing
 
 
@@ -24,6 +24,16 @@ def test_the_group_is_set_within_a_block():
     with pytest.raises(ModelError), set_tp_group(OneRank(2, 4)):
         divide(1, tp_group().size, "heads")
     assert tp_group().size == 1
+
+
+def test_peers_are_stood_for_by_the_ranks_own_part():
+    x = torch.tensor([[1.0], [2.0]])
+    alone, one_of_three = MirroredRank(), MirroredRank(1, 3)
+    assert one_of_three.all_gather(x).tolist() == [[1, 1, 1], [2, 2, 2]]
+    assert alone.all_gather(x).tolist() == x.tolist()
+    assert alone.all_reduce(x) is x
+    assert one_of_three.all_reduce(x) is x
+    assert x.tolist() == [[-2], [-4]]
 
 
 def exchange():

@@ -56,12 +56,12 @@ class Request:
             raise ValueError(f"input {self.name}: {count} different values below {limit} are asked for")
         return torch.randperm(limit, generator=self.generator, device=self.device)[:count]
 
-    def with_ends(self, values: torch.Tensor, limit: int, *others: int) -> torch.Tensor:
-        """Put 0, limit - 1 and `others` at random places, as many as there are places; a single value stays."""
+    def with_some(self, values: torch.Tensor, *wanted: int) -> torch.Tensor:
+        """Put `wanted` at random places, the first ones where there are too few places; a single value stays."""
         if values.numel() < 2:
             return values
-        ends = torch.tensor([0, limit - 1, *others], device=self.device)[: values.numel()]
-        values.view(-1).scatter_(0, self.distinct(ends.numel(), values.numel()), ends)
+        some = torch.tensor(wanted, device=self.device)[: values.numel()]
+        values.view(-1).scatter_(0, self.distinct(some.numel(), values.numel()), some)
         return values
 
     def cuts(self, total: int, parts: int) -> list[int]:

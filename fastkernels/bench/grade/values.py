@@ -66,7 +66,7 @@ def positions(request: Request) -> torch.Tensor:
     """
     count, limit = request.shape[0], int(request.args["max"])
     if request.phase == "decode":
-        return request.with_ends(request.integers(0, limit), limit).to(request.dtype)
+        return request.with_some(request.integers(0, limit), 0, limit - 1).to(request.dtype)
     sequences = min(count, 1 + int(request.integers(0, MAX_SEQUENCES, (1,))))
     runs, start = [], 0
     for length in request.cuts(count, sequences):
@@ -78,15 +78,17 @@ def positions(request: Request) -> torch.Tensor:
 def token_ids(request: Request) -> torch.Tensor:
     """Ids below `vocab`; from 2 on the first and the last row of the table are among them. All equal in ties.
 
-    `local`: the rank holds the rows below it; an id that stands alone, and those that are equal, are among them. From 4
-    on the last row that the rank holds and the first that it does not are looked up.
+    `local`: rows that each of several ranks holds, of which rank 1 is graded. Its first row is always among the ids; an
+    id that stands alone, and those that are equal, are among its rows; from 6 on its last row and its neighbours' are.
     """
     vocab = request.args["vocab"]
-    local = request.args.get("local", vocab)
-    border = (local - 1, local) if local < vocab else ()
-    ids = request.with_ends(request.integers(0, vocab if request.shape[0] > 1 else local), vocab, *border)
+    first = request.args.get("local", 0)
+    last = min(2 * first, vocab) - 1 if first else vocab - 1
+    ids = request.integers(0, vocab) if request.shape[0] > 1 else request.integers(first, last + 1)
+    ends = (first, vocab - 1, 0, first - 1, last, min(last + 1, vocab - 1)) if first else (0, last)
+    ids = request.with_some(ids, *ends)
     if request.hard == "ties":
-        ids.fill_(local // 2)
+        ids.fill_((first + last) // 2)
     return ids.to(request.dtype)
 
 

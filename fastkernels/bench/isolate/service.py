@@ -17,7 +17,7 @@ from fastkernels.bench.timing.chooser import open_timer
 from fastkernels.bench.timing.timer import Call, Timer
 from fastkernels.manifest import Scenario
 from fastkernels.runtime.invoke import prepared
-from fastkernels.runtime.parallel import OneRank, set_tp_group
+from fastkernels.runtime.parallel import MirroredRank, set_tp_group
 
 BIG_BYTES = 1024 * 1024 * 1024
 """Memory beyond this is given back after each scenario."""
@@ -39,7 +39,7 @@ class Service:
 
     def enter_group(self, scenario: Scenario) -> None:
         """Be one rank of the scenario's TP degree until `free`: modules are built and called as that rank's share."""
-        self._group.enter_context(set_tp_group(OneRank(size=scenario.tp)))
+        self._group.enter_context(set_tp_group(MirroredRank(scenario.rank, scenario.tp)))
 
     def handle(self, message: Message) -> Message:
         """Answer one request."""

@@ -101,6 +101,39 @@ def test_a_self_test_passes(grader, scenario):
     assert 0 < result.correctness.max_error_ratio < 0.8
 
 
+MLP = """
+    from torch import nn
+
+    from ..L1.silu_and_mul import SiluAndMul
+    from .parallel_linear import MergedColumnParallelLinear, RowParallelLinear
+
+
+    class LlamaMLP(nn.Module):
+        def __init__(self, hidden_size, intermediate_size, hidden_act="silu", bias=False, prefix="",
+                     reduce_results=True, dtype=None):
+            super().__init__()
+            self.gate_up_proj = MergedColumnParallelLinear(hidden_size, [intermediate_size] * 2, bias,
+                                                           params_dtype=dtype)
+            self.down_proj = RowParallelLinear(intermediate_size, hidden_size, bias, params_dtype=dtype,
+                                               reduce_results=SUMS > 0)
+            self.act_fn = SiluAndMul()
+
+        def forward(self, x):
+            y = self.down_proj(self.act_fn(self.gate_up_proj(x)[0]))[0]
+            return self.down_proj.all_reduce(y) if SUMS > 1 else y
+"""
+
+
+@pytest.mark.parametrize(("sums", "verdicts"), [
+    (0, {Verdict.WRONG_VALUES, Verdict.WRONG_SCALE}), (1, {Verdict.PASSED}),
+    (2, {Verdict.WRONG_VALUES, Verdict.WRONG_SCALE}),
+])  # fmt: skip
+def test_a_sum_over_ranks_is_made_once(tmp_path, sums, verdicts):
+    folder = write(tmp_path, {"L2/llama_mlp.py": MLP.replace("SUMS", str(sums))})
+    result = graded(folder, llama_mlp(tp=2))
+    assert result.verdict in verdicts, result.message
+
+
 def test_ranks_hold_their_share_alone(grader):
     one, two = (grader.grade(llama_mlp(tp=tp)).timing for tp in (1, 2))
     assert one is not None

@@ -126,7 +126,7 @@ def qkv_parallel_linear(ours: Any) -> Built:
 
 
 def row_parallel_linear(ours: Any) -> Built:
-    """One rank's columns; its part of the sum, as the baseline's without peers."""
+    """One rank's columns; the sum over ranks by the baseline's group."""
     from vllm.model_executor.layers.linear import RowParallelLinear
 
     if not ours.input_is_parallel and ours.tp_group.size > 1:
@@ -134,7 +134,7 @@ def row_parallel_linear(ours: Any) -> Built:
     rows, columns = ours.weight.shape
     module = RowParallelLinear(columns, rows, ours.bias is not None, params_dtype=ours.weight.dtype,
                                return_bias=ours.return_bias, disable_tp=True)
-    return Built(by_position(module), module)
+    return Built(summed(by_position(module), ours), module)
 
 
 def embedding(ours: Any) -> Built:
@@ -156,13 +156,13 @@ def parallel_lm_head(ours: Any) -> Built:
 
 
 def llama_mlp(ours: Any) -> Built:
-    """One rank's share of the block."""
+    """One rank's share of the block; the sum over ranks by the baseline's group."""
     from vllm.model_executor.models.llama import LlamaMLP
 
     down = ours.down_proj
     hidden_size, intermediate_size = down.weight.shape
     module = LlamaMLP(hidden_size, intermediate_size, "silu", bias=down.bias is not None, disable_tp=True)
-    return Built(by_position(module), module)
+    return Built(summed(by_position(module), down), module)
 
 
 def topk_softmax(ours: Any) -> Built:
@@ -309,7 +309,19 @@ def experts_of(ours: Any) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor
         y: torch.Tensor = fused_experts(hidden_states, ours.w13.weight, ours.w2.weight, weights, ids)
         return y
 
-    return call
+    return summed(call, ours)
+
+
+def summed(call: Callable[..., Any], ours: Any) -> Callable[..., Any]:
+    """The call, its first result summed over the ranks as our layer does it."""
+    if not ours.reduce_results:
+        return call
+
+    def total(*inputs: torch.Tensor, **arguments: torch.Tensor) -> Any:
+        y = call(*inputs, **arguments)
+        return (ours.all_reduce(y[0]), *y[1:]) if isinstance(y, tuple) else ours.all_reduce(y)
+
+    return total
 
 
 def by_position(module: nn.Module) -> Callable[..., Any]:
