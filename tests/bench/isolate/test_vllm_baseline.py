@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from blocks_by_hand import block
 from results_by_hand import rms_norm, silu_and_mul
 from torch import nn
 
@@ -15,6 +16,7 @@ from fastkernels.bench.isolate.providers.own import OwnProvider
 from fastkernels.bench.isolate.providers.stand_in import StandIn, open_provider
 from fastkernels.bench.kernels import GraderSettings, KernelGrader
 from fastkernels.errors import DeviceError
+from fastkernels.manifest import InputSpec
 from fastkernels.registry import baseline_root, discover
 from fastkernels.results import Verdict
 from fastkernels.tasks.baseline.L1.rms_norm import RMSNorm
@@ -80,6 +82,17 @@ class SiluAndMul(nn.Module):
         gate, up = x.float().chunk(2, dim=-1)
         return (nn.functional.silu(gate) * up).to(x.dtype)
 """,
+    "model_executor/layers/linear.py": """
+import torch
+from torch import nn
+class RowParallelLinear(nn.Module):
+    def __init__(self, input_size, output_size, bias, params_dtype, return_bias, disable_tp):
+        super().__init__()
+        assert disable_tp and return_bias and not bias
+        self.weight = nn.Parameter(torch.empty(output_size, input_size, dtype=params_dtype))
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight), None
+""",
 }
 SETTINGS = {"device": "cpu", "baseline": "vllm", "seed": 3, "max_time_s": 0.2, "num_runs": 10, "self_test": True}
 
@@ -115,6 +128,15 @@ def test_vllms_module_is_what_is_timed_and_has_the_scenarios_weights(vllm):
         assert result.baseline_provider == "vllm"
         assert result.timing.baseline_s >= SLEEP_S
         assert result.timing.speedup > 5
+
+
+@pytest.mark.parametrize("tp", [1, 2])
+def test_sums_over_ranks_are_the_groups(vllm, tp):
+    x = InputSpec("x", "normal", ("tokens", 96 // tp), "bfloat16")
+    init = {"input_size": 96, "output_size": 64, "bias": False, "params_dtype": "bfloat16"}
+    (result,) = grade(block("parallel_linear", "RowParallelLinear", init, [x], tp=tp))
+    assert result.verdict is Verdict.PASSED, result.message
+    assert result.baseline_provider == "vllm"
 
 
 @pytest.mark.parametrize(("change", "message"), [
