@@ -1,6 +1,7 @@
 """A block of its own that takes the operators below it by relative import, as blocks are meant to.
 
 target: L2/llama_mlp
+options: --fk-model=tiny,ranks
 """
 
 from torch import nn
