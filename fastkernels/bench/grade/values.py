@@ -78,8 +78,9 @@ def positions(request: Request) -> torch.Tensor:
 def token_ids(request: Request) -> torch.Tensor:
     """Ids below `vocab`; from 2 on the first and the last row of the table are among them. All equal in ties.
 
-    `local`: rows that each of several ranks holds, of which rank 1 is graded. Its first row is always among the ids; an
-    id that stands alone, and those that are equal, are among its rows; from 6 on its last row and its neighbours' are.
+    `local`: rows that each of several ranks holds, of which rank 1 is graded. An id that stands alone, and equal ones,
+    are its own; from 2 on its first row is looked up, from 3 on the table's first, from 6 on the rows beside its first
+    and last.
     """
     vocab = request.args["vocab"]
     first = request.args.get("local", 0)
