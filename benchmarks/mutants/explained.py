@@ -44,6 +44,7 @@ ONE_KIND = Explained(
 ONE_EXPERT = Explained(
     "unreachable", "Shows for a model with one expert or none: shipped ones have 8 or more, the generator refuses 0."
 )
+
 EXPLAINED: dict[str, Explained] = {
     "L1.swigluoai_and_mul wrong bound: gate = wide[..., 0::2].clamp(max=self.limit) => gate = wide[..., 0::2].clamp(min=-self.limit, max=self.limit)":
         Explained("tolerance", "Below -7 gate * sigmoid(1.702 gate) is under 5e-5: outputs differ by less than 4e-4, beside others of unit scale in their row."),

@@ -158,11 +158,16 @@ def _elements(shape: tuple[int, ...]) -> int:
 
 
 @cache
+def _imports() -> ImportGraph:
+    """What the baseline's files import; the same for every module."""
+    return ImportGraph.of(baseline_root(), Candidates({}))
+
+
+@cache
 def graded_by(module: str) -> tuple[Scenario, ...]:
     """What a run at the module's level grades: its own scenarios, then those of the operators that use it."""
     scenarios = small_scenarios()
-    graph = ImportGraph.of(baseline_root(), Candidates({}))
     users = [user for user in scenarios if user.split(".")[0] == module.split(".")[0] and user != module
-             and module in graph.baseline_reaches(user)]
+             and module in _imports().baseline_reaches(user)]
     of_users = sorted((scenario for user in users for scenario in scenarios[user]), key=_cost)
     return (*scenarios.get(module, ()), *of_users)
