@@ -45,7 +45,7 @@ GENERATORS: dict[str, Generator] = {
     "rank_part": Generator(required=("ranks",), dtypes=_FLOATS, sizes=("ranks",)),
     "routed": Generator(
         required=("gate", "top_k"), dtypes=_FLOATS,
-        optional=("norm", "bias", "groups", "top_groups", "least", "beside", "strength", "std"),
+        optional=("norm", "bias", "groups", "top_groups", "least", "beside", "margin", "std"),
         sizes=("top_k", "groups", "top_groups"),
     ),
     "router_logits": Generator(

@@ -33,7 +33,8 @@ def route(x: torch.Tensor, request: Request) -> torch.Tensor:
     `top_groups` of `groups` groups, as many in each of those. `bias`, `norm`: names of the router's bias [E] and of the
     norm weight [H] before it, if any. `least`: rows of less than this root mean square are treated as if of this one.
     In a layer the router sees more than x: `beside`, an earlier input that is added to it, is reckoned with, and a
-    `strength` over 1 outdoes attention's output. A correction bias beside the router's weight decides in many rows.
+    `margin` (logits by which the chosen lie further above the others) outdoes attention's output, without drawing the
+    chosen apart, whose weights all stay to be seen. A correction bias beside the router's weight decides in many rows.
     """
     gate = _weight(request, "gate")
     if "norm" in request.args:
@@ -44,10 +45,11 @@ def route(x: torch.Tensor, request: Request) -> torch.Tensor:
     scale = seen.square().mean(dim=1, keepdim=True).sqrt().clamp(min=float(request.args.get("least", 0.0)))
     logits, chosen = _logits(request, x.shape[0], gate.shape[0])
     correction = request.weights.get(str(request.args["gate"]).removesuffix("weight") + CORRECTION)
-    if correction is not None and "strength" not in request.args:
+    if correction is not None and "margin" not in request.args:
         bias = correction.detach().to(torch.float64)
         logits = _contested(logits, chosen, scale, bias, int(request.args.get("groups", 1)))
-    wanted = logits * scale * float(request.args.get("strength", 1.0))
+    half = float(request.args.get("margin", 0.0)) / 2
+    wanted = torch.where(chosen, logits + half, logits - half) * scale
     if "bias" in request.args:
         wanted -= _weight(request, "bias") * scale.clamp(max=1.0)
     missing = wanted - seen @ gate.T
@@ -109,7 +111,7 @@ def _logits(request: Request, tokens: int, experts: int) -> tuple[torch.Tensor, 
     is_chosen = chosen.view(tokens, experts)
     logits = torch.where(is_chosen, high, low)
     # In a layer attention moves the logits as well: the margins there stay as wide as can be.
-    if top_groups == groups or top_k == top_groups or "strength" in request.args:
+    if top_groups == groups or top_k == top_groups or "margin" in request.args:
         return logits, is_chosen
     first = torch.zeros_like(chosen)
     first.scatter_(2, within_all[:, :, :1], True)
