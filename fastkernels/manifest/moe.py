@@ -11,8 +11,8 @@ CLEAR = {"least": 1.0}
 IN_LAYER = {**CLEAR, "beside": "hidden_states", "margin": 8.0}
 """For the residual of a layer: its router sees the sum with hidden states and attention's output, normalised.
 
-A group's sum doubles attention's output (runtime.parallel.MirroredRank): with 4 logits less, 11 of 240 layers of Qwen3-MoE
-and GPT-OSS had a row whose choice rounding decided (H200, 512 to 8192 tokens)."""
+A group's sum doubles attention's output (runtime.parallel.MirroredRank): with 4 logits less, 11 layers of Qwen3-MoE and
+GPT-OSS had a row whose choice rounding decided (H200, TP 2 to 8, 512 to 8192 tokens)."""
 
 
 def topk_softmax(shard: Shard) -> Iterator[Draft]:
