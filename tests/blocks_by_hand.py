@@ -97,8 +97,8 @@ def deepseek_moe(tokens=6, dtype="bfloat16"):
 def mixtral_layer(kind="decode", tokens=6, dtype="bfloat16"):
     dense = llama_layer(kind, tokens, dtype)
     residual = dense.inputs[-1]
-    args = {"gate": "mlp.gate.weight", "top_k": 2, "norm": "post_attention_layernorm.weight", "least": 1.0,
-            "beside": "hidden_states", "margin": 8.0}
+    args = {"gate": "mlp.gate.weight", "top_k": 2, "norm": "post_attention_layernorm.weight", "least": 2.0,
+            "beside": "hidden_states", "margin": 6.0}
     routed = InputSpec("residual", "routed", residual.shape, dtype, args)
     config = {**CONFIG, "num_local_experts": 8, "num_experts_per_tok": 2}
     init = {"config": config, "prefix": "model.layers.0", "dtype": dtype}
