@@ -55,11 +55,15 @@ class GateCalls:
         return invoke(self._module, inputs)
 
     def _compiled(self, inputs: dict[str, Any]) -> Any:
-        """On inputs in memory of their own: those in the arena share one storage, which no compiler may write to."""
+        """On inputs in memory of their own: those in the arena share one storage, which no compiler may write to.
+
+        All sizes are constants of the graph, whatever shapes this process compiled before (torch 2.11 remembers them).
+        """
         mine = {name: private_copy(value) for name, value in inputs.items()}
         torch.compiler.reset()
         try:
-            compiled = torch.compile(self._module, fullgraph=True, backend=COMPILE_BACKEND[self._device.type])
+            compiled = torch.compile(
+                self._module, fullgraph=True, dynamic=False, backend=COMPILE_BACKEND[self._device.type])
             outputs = invoke(compiled, mine)
         finally:
             torch.compiler.reset()

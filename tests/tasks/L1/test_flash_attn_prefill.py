@@ -332,7 +332,7 @@ class Recorder:
 
 @pytest.mark.parametrize(
     ("q_lens", "slack", "programs", "level_bits", "block_b"),
-    [([300], 0, 24, 2, 1), ([128] * 8, 0, 64 + 64, 1, 32), ([1] * 33, 1023, 132, 4, 64)],
+    [([300], 0, 24, 2, 1), ([128] * 8, 0, 64 + 64, 1, 32), ([130] * 33, 1023, 132, 4, 64)],
 )
 def test_hopper_launch(monkeypatch, q_lens, slack, programs, level_bits, block_b):
     op = made(8, 2, 128)
@@ -349,6 +349,21 @@ def test_hopper_launch(monkeypatch, q_lens, slack, programs, level_bits, block_b
     maps = [seen[name] for name in ("q_desc", "k_desc", "v_desc")]
     assert [m.block_shape for m in maps] == [[64, 128], [128, 128], [128, 128]]
     assert [m.shape for m in maps] == [[sum(q_lens), 8 * 128], [sum(q_lens), 2 * 128], [sum(q_lens), 2 * 128]]
+
+
+@pytest.mark.parametrize(
+    ("dim", "q_lens", "k_lens", "portable"),
+    [(128, [64] * 8, None, True), (128, [128] * 8, None, False), (128, [1] * 8, [200] * 8, False),
+     (256, [64] * 8, None, False), (128, [700, 1, 1, 1, 1, 1, 1], None, True)],
+)  # fmt: skip
+def test_short_prompts_take_the_portable_kernel_on_hopper(monkeypatch, dim, q_lens, k_lens, portable):
+    op = made(8, 2, dim)
+    called = []
+    monkeypatch.setattr(flash_attn_prefill, "hopper_processors", lambda device: 132)
+    for name in ("launch_hopper", "launch_blocks"):
+        monkeypatch.setattr(flash_attn_prefill, name, lambda *args, name=name: called.append(name))
+    op.forward_cuda(**given(op, q_lens, k_lens, torch.bfloat16))
+    assert called == ["launch_blocks" if portable else "launch_hopper"]
 
 
 def test_hopper_launch_of_latent_attention(monkeypatch):
@@ -428,6 +443,7 @@ def on_gpu(op, inputs):
     [
         ([512], None, 0), ([1000], None, 7192), ([512] * 8, None, 0), ([300, 1, 77, 640, 0, 129], None, 100),
         ([128, 5, 64], [900, 5, 1088], 0), ([100, 200, 5, 30], [1000, 333, 4, 0], 0), ([1] * 40, [77] * 40, 0),
+        ([1] * 40, [300] * 40, 0), ([64, 1, 90, 0, 33, 128], None, 40),
     ],
 )  # fmt: skip
 def test_cuda_agrees(heads, kv_heads, dim, q_lens, k_lens, slack):
@@ -477,7 +493,8 @@ def test_cuda_agrees_in_other_dtypes_and_sizes(dtype, dim):
 @pytest.mark.gpu
 def test_cuda_agrees_on_many_sequences_and_at_the_longest_length():
     op = made(8, 2, 128)
-    on_gpu(op, given(op, [1 + (7 * i) % 190 for i in range(700)], None, torch.bfloat16, "cuda"))
+    for most in (190, 390):  # the portable kernel, the other
+        on_gpu(op, given(op, [1 + (7 * i) % most for i in range(700)], None, torch.bfloat16, "cuda"))
     op = made(4, 1, 128)
     on_gpu(op, given(op, [8192], None, torch.bfloat16, "cuda"))
 
@@ -515,4 +532,4 @@ def test_cuda_graph_replays_with_other_lengths_and_repeats_bit_for_bit(dim, wind
 def test_cuda_under_torch_compile(dim, window, sinks):
     op = made(32, 8, dim, window)
     inputs = given(op, [300, 129], None, torch.bfloat16, "cuda", sinks=sinks)
-    assert torch.equal(torch.compile(op, fullgraph=True)(**inputs), op(**inputs))
+    assert torch.equal(torch.compile(op, fullgraph=True, dynamic=False)(**inputs), op(**inputs))

@@ -222,7 +222,7 @@ def test_cuda_agrees(tokens, experts, top_k):
 def test_cuda_under_torch_compile_and_graph_capture(tokens):
     op = MoeAlignBlockSize(128)
     ids = torch.rand(tokens, 128, device="cuda").topk(8).indices.to(torch.int32)
-    check(tuple(x.cpu() for x in torch.compile(op, fullgraph=True)(ids, 16)), ids.cpu(), 16, 128)
+    check(tuple(x.cpu() for x in torch.compile(op, fullgraph=True, dynamic=False)(ids, 16)), ids.cpu(), 16, 128)
     graph = torch.cuda.CUDAGraph()
     op(ids, 16)
     with torch.cuda.graph(graph):

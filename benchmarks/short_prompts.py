@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Prefill attention of packed short prompts: the Hopper kernel beside the portable one, from which each is chosen.
+
+Usage: PYTHONPATH=. python3 benchmarks/short_prompts.py > FILE     (CUDA, Hopper; half a minute)
+
+A row is one batch of random lengths: query and KV heads, tokens, prompts, the longest prompt, then microseconds (median
+of 20 replays of a graph of one call, 120 MB written before each) of the Hopper kernel and of the portable one by
+(block, warps, stages). The operator launches the portable kernel as (64, 4, 2).
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+import triton
+
+from fastkernels.tasks.baseline.L1 import flash_attn_prefill as prefill
+
+DIM = 128
+HEADS = ((32, 8), (64, 8), (8, 1), (16, 2))
+BATCHES = ((512, 8), (1024, 8), (2048, 8), (8192, 8), (512, 4), (512, 1), (2048, 1))
+"""(tokens, prompts)."""
+TRIALS = 2
+PORTABLE = ((64, 4, 2), (64, 4, 3), (128, 8, 2), (32, 4, 2))
+REPLAYS, FLUSH_BYTES, BUSY_CYCLES = 20, 120 * 2**20, 200_000
+
+
+def main() -> None:
+    """Print a row for each batch."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
+    for heads, kv_heads in HEADS:
+        for tokens, prompts in BATCHES:
+            for _ in range(TRIALS):
+                print(row(heads, kv_heads, tokens, ends(tokens, prompts, generator)), flush=True)
+
+
+def ends(tokens: int, prompts: int, generator: torch.Generator) -> list[int]:
+    """0 and the end of each prompt."""
+    cuts = (torch.randperm(tokens - 1, generator=generator)[:prompts - 1].sort().values + 1).tolist()
+    return [0, *cuts, tokens]
+
+
+def row(heads: int, kv_heads: int, tokens: int, cu_seqlens: list[int]) -> str:
+    """Times of both kernels on one batch."""
+    longest = max(end - start for start, end in pairwise(cu_seqlens))
+    query = torch.randn(tokens, heads, DIM, device="cuda", dtype=torch.bfloat16)
+    key, value = (torch.randn(tokens, kv_heads, DIM, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    out, cu = torch.empty_like(query), torch.tensor(cu_seqlens, dtype=torch.int32, device="cuda")
+    hopper = replay_us(lambda: prefill.launch_hopper(query, key, value, out, cu, cu, longest, DIM**-0.5, None, 0))
+
+    def portable(block: int, warps: int, stages: int) -> Callable[[], None]:
+        levels, prompts = triton.cdiv(longest, block), len(cu_seqlens) - 1
+        return lambda: prefill.flash_attn_prefill_kernel[(prompts * heads, levels)](
+            query, key, value, None, out, cu, cu, *query.stride()[:2], *key.stride()[:2], *value.stride()[:2], levels,
+            DIM**-0.5 * prefill.LOG2_E.value, HEADS=heads, GROUP=heads // kv_heads, D=DIM, DV=DIM, BLOCK_D=DIM,
+            BLOCK_DV=DIM, BLOCK_M=block, BLOCK_N=64, WINDOW=0, num_warps=warps, num_stages=stages,
+        )
+
+    others = [(choice, round(replay_us(portable(*choice)), 1)) for choice in PORTABLE]
+    return (f"{heads} {kv_heads} {tokens} {len(cu_seqlens) - 1} max {longest} hopper {hopper:.1f} portable {others}")
+
+
+def replay_us(call: Callable[[], object]) -> float:
+    """Median microseconds of a graph of one call, on a flushed L2."""
+    call()
+    torch.cuda.synchronize()
+    flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device="cuda")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    times = []
+    for _ in range(REPLAYS):
+        flush.zero_()
+        torch.cuda._sleep(BUSY_CYCLES)
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        graph.replay()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end) * 1e3)
+    return sorted(times)[REPLAYS // 2]
+
+
+if __name__ == "__main__":
+    main()
