@@ -5,6 +5,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def write_copies(directory: Path, scenarios: list[Scenario], shares: Mapping[str
 def measure(directory: Path, scenario: Scenario, device_name: str, wanted: float, seconds: float) -> dict[str, Any]:
     """Fit the copy's share of rows to the wanted slowdown, then alternate calls of original and copy, AB BA.
 
+    On CUDA each is a captured graph of one call, timed on the device as the grader does; inputs must outgrow the L2.
     Half of `seconds` goes to the fit, all of them to the measure. Returns share, slowdown (median ratio of the two
     calls of a pair, less 1), half_width (95 %, from the ratios of BLOCKS parts of the pairs), pairs and original_s.
     """
@@ -67,17 +69,16 @@ def measure(directory: Path, scenario: Scenario, device_name: str, wanted: float
     from fastkernels.runtime.invoke import prepared
 
     device = torch.device(device_name)
-    wait = torch.cuda.synchronize if device.type == "cuda" else _nothing
     inputs = make_inputs(scenario, Draw("truth", scenario.tokens, 1, "normal"), device)
     original, copy = (_module(place, f"{name}_{scenario.op}_{round(1000 * wanted)}", scenario, device)
                       for place, name in ((None, "original"), (directory, "copy")))
     shares, rows = vars(sys.modules[type(copy).__module__])["_SHARES"], inputs["x"].shape[0]
     calls = [prepared(original, inputs), prepared(copy, inputs)]
     with torch.inference_mode():
-        first, doubt = _slowdown(_ratios(calls, seconds / 2, wait)[0])
+        first, doubt = _slowdown(_ratios(_timers(calls, device), seconds / 2)[0])
         if doubt < wanted / 4:  # else noise, not rows, would set the share
             shares[rows] *= min(LARGEST_FIT, max(1 / LARGEST_FIT, wanted / max(first, 1e-9)))
-        ratios, original_s = _ratios(calls, seconds, wait)
+        ratios, original_s = _ratios(_timers(calls, device), seconds)
     slowdown, half_width = _slowdown(ratios)
     return {"share": shares[rows], "slowdown": slowdown, "half_width": half_width, "pairs": len(ratios),
             "original_s": original_s}
@@ -105,28 +106,47 @@ def _module(place: Path | None, package: str, scenario: Scenario, device: Any) -
     return built
 
 
-def _nothing() -> None:
-    """A CPU's call has ended when it returns."""
+def _timers(calls: list[Callable[[], Any]], device: Any) -> list[Callable[[], float]]:
+    """For each call a function that makes it once and returns its seconds."""
+    if device.type != "cuda":
+        return [partial(_seconds, call) for call in calls]
+    from fastkernels.bench.timing.cuda_graph import capture
+
+    return [partial(_device_seconds, capture(device, call)) for call in calls]
 
 
-def _ratios(calls: list[Callable[[], Any]], seconds: float, wait: Callable[[], None]) -> tuple[list[float], float]:
+def _seconds(call: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def _device_seconds(graph: Any) -> float:
+    from fastkernels.bench.timing.cuda_graph import timing_event
+
+    start, end = timing_event(), timing_event()
+    start.record()
+    graph.replay()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+
+def _ratios(timers: list[Callable[[], float]], seconds: float) -> tuple[list[float], float]:
     """(copy over original for each pair of calls, median seconds of the original)."""
-    times = _alternate(calls, seconds, wait)
+    times = _alternate(timers, seconds)
     return [b / a for a, b in zip(*times, strict=True)], statistics.median(times[0])
 
 
-def _alternate(calls: list[Callable[[], Any]], seconds: float, wait: Callable[[], None]) -> list[list[float]]:
-    """Seconds of each call; `wait` ends the device's work. The first tenth of the time only warms up."""
+def _alternate(timers: list[Callable[[], float]], seconds: float) -> list[list[float]]:
+    """Seconds of each call. The first tenth of the time only warms up."""
     times: list[list[float]] = [[], []]
     started, number = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - started) < seconds or not times[0]:
         for which in ((0, 1), (1, 0))[number % 2]:
-            wait()
-            begin = time.perf_counter()
-            calls[which]()
-            wait()
+            taken = timers[which]()
             if elapsed > seconds / 10:
-                times[which].append(time.perf_counter() - begin)
+                times[which].append(taken)
         number += 1
     return times
 

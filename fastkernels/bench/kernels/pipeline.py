@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastkernels.bench.isolate.memory import tells_out_of_memory
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.kernels.locks import work_section
 from fastkernels.bench.kernels.settings import GraderSettings
@@ -185,5 +186,6 @@ def _int(value: Any) -> int:
 def failed_harness(error: WorkerError) -> Found:
     """The finding where the harness failed twice: never green, never the candidate's."""
     head, _, rest = str(error).partition("\n")
-    return Found(verdict=Verdict.TASK_INVALID, message=f"the harness failed: {head}", evidence=rest[-8000:],
+    advice = "; it ran out of memory: fewer workers (-n) leave it more" if tells_out_of_memory(rest) else ""
+    return Found(verdict=Verdict.TASK_INVALID, message=f"the harness failed: {head}{advice}", evidence=rest[-8000:],
                  harness_failed=True)

@@ -149,6 +149,19 @@ def test_a_harness_that_fails_twice_is_neither_green_nor_the_candidates_fault(lo
     assert KernelGrader(HERE, log).finished(rms_norm()) is None  # a resumed run tries again
 
 
+def test_a_harness_out_of_memory_says_what_helps(monkeypatch, log):
+    def judge(self, request):
+        raise WorkerError("the trusted worker: judge\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate")
+
+    monkeypatch.setattr(BrokenWorkers, "candidate", judge)
+    grader = KernelGrader(HERE, log)
+    grader._workers = BrokenWorkers(HERE, "cpu")
+    result = grader.grade(rms_norm())
+    assert result.verdict is Verdict.TASK_INVALID
+    assert result.message == ("the harness failed: the trusted worker: judge; it ran out of memory: fewer workers (-n) "
+                              "leave it more")
+
+
 def test_a_trusted_worker_that_dies_once_costs_nothing(grader):
     grader.grade(rms_norm(tokens=5))
     grader._workers.trusted_side.process._process.kill()
