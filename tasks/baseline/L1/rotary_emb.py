@@ -84,6 +84,14 @@ def rotary_emb_kernel(
 GROUPS, NUM_WARPS = 4, 1
 """Programs a token, warps a program. H200, bf16, 32 + 8 heads x 128, sweep of 1, 2, 4, 8 each: 1.5, 1.9, 4.5 and
 22.7 us at 1, 32, 512 and 4096 tokens; the best of every column is within 3 % of that."""
+MANY_TOKENS, LEAST_HEADS = 1024, 8
+"""From so many tokens on a program has so many query heads, or all: 32768 programs took 21.3 us with one head each,
+21.7 with two and 23.5 with four, whose bytes take 5, 10 and 20 us (H200, 8192 tokens)."""
+
+
+def programs_a_token(tokens: int, q_heads: int) -> int:
+    """GROUPS, or fewer where heads are few."""
+    return min(GROUPS, q_heads if tokens < MANY_TOKENS else max(1, q_heads // LEAST_HEADS))
 
 
 def llama3_frequencies(inv_freq: torch.Tensor, scaling: Mapping[str, Any]) -> torch.Tensor:
@@ -221,7 +229,7 @@ class RotaryEmbedding(Op):
         query_heads, key_heads = (x.view(x.shape[0], -1, self.head_size) for x in (query, key))
         tokens, q_heads, _ = query_heads.shape
         kv_heads, half = key_heads.shape[1], self.rotary_dim // 2
-        groups = min(GROUPS, q_heads)
+        groups = programs_a_token(tokens, q_heads)
         rotary_emb_kernel[(tokens * groups,)](
             positions, query_heads, key_heads, self.cos_sin_cache, *query_heads.stride()[:2], *key_heads.stride()[:2],
             Q_HEADS=q_heads, KV_HEADS=kv_heads, HALF=half, HALF_BLOCK=triton.next_power_of_2(half), GROUPS=groups,

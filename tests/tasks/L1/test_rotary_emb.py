@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fastkernels.tasks.baseline.L1.rotary_emb import RotaryEmbedding, rotary_emb_kernel
+from fastkernels.tasks.baseline.L1.rotary_emb import RotaryEmbedding, programs_a_token, rotary_emb_kernel
 
 LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -263,6 +263,22 @@ def test_kernel_in_the_interpreter(interpreter, neox, head, rotated, q_heads, kv
     close(outputs, op, inputs, BF16_ROUNDS_DOWN if dtype == torch.bfloat16 else None)
     assert torch.equal(outputs[0], after["query"])
     assert torch.equal(outputs[1], after["key"])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "q_heads", "groups"),
+    [(1, 32, 4), (1023, 4, 4), (1, 1, 1), (1024, 4, 1), (1024, 8, 1), (1024, 16, 2), (8192, 32, 4), (8192, 128, 4)],
+)  # fmt: skip
+def test_programs_a_token(tokens, q_heads, groups):
+    assert programs_a_token(tokens, q_heads) == groups
+
+
+def test_kernel_with_all_heads_in_one_program_in_the_interpreter(interpreter):
+    op, init = rotary(16, 16, torch.float32)
+    inputs = given(op, 3, 4, 1, torch.float32)
+    few = ("MANY_TOKENS, LEAST_HEADS = 1024", "MANY_TOKENS, LEAST_HEADS = 1")
+    outputs, _ = interpreter(op, init, copied(inputs), replace=(few,))
+    close(outputs, op, inputs)
 
 
 def test_kernel_rotates_slices_of_a_fused_projection_and_nothing_beside_them(interpreter):
