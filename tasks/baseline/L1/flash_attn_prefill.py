@@ -18,6 +18,8 @@ HOPPER_SEQUENCES = 4096
 """The Hopper kernel looks through the lengths of this many sequences at most."""
 TILE = gl.constexpr(128)
 """Query rows of a tile in the Hopper kernel."""
+SHORT_TILES = 3
+"""Tiles of the longest prompt, at most, in batches of prompts that count as short."""
 HALF = gl.constexpr(64)
 """Rows of a tile that one warpgroup holds."""
 STAGES = gl.constexpr(2)
@@ -445,14 +447,15 @@ def block_size(query: torch.Tensor) -> int:
     return 64 if query.element_size() * query.shape[-1] <= 256 else 32
 
 
-def has_short_prompts(query: torch.Tensor, key: torch.Tensor, sequences: int) -> bool:
-    """Whether the average prompt with its context fills less than a tile of the Hopper kernel.
+def has_short_prompts(query: torch.Tensor, key: torch.Tensor, sequences: int, max_seqlen_q: int) -> bool:
+    """Whether the average prompt with its context fills less than a tile of the Hopper kernel, and none many.
 
-    Such tiles are slower than the portable kernel's of 64 rows: 8 prompts of together 512 tokens, 8 to 64 heads x 128,
-    take 10 to 25 % less time there, of 1024 tokens, where tiles are full, from 15 % less to 8 % more (H200,
-    benchmarks/short_prompts.py).
+    Such tiles are slower than the portable kernel's of 64 rows: 8 prompts of together 512 tokens, the longest of 124 to
+    286, take 10 to 25 % less time there with 8 to 64 heads x 128; of 1024 tokens, where tiles are full, from 15 % less
+    to 8 % more (H200, benchmarks/short_prompts.py).
     """
-    return key.shape[0] < sequences * TILE.value and block_size(query) == 64
+    short = key.shape[0] < sequences * TILE.value and max_seqlen_q <= SHORT_TILES * TILE.value
+    return short and block_size(query) == 64
 
 
 def launch_hopper(
@@ -503,7 +506,7 @@ def attend_packed(
     out = torch.empty(*query.shape[:2], value.shape[2], dtype=query.dtype, device=query.device)
     fits = (query.shape[2], value.shape[2]) in HOPPER_HEAD_SIZES and cu_seqlens_q.shape[0] <= HOPPER_SEQUENCES
     on_hopper = (fits and hopper_processors(query.device) and copies_by_tensor_map(query, key, value)
-                 and not has_short_prompts(query, key, cu_seqlens_q.shape[0] - 1))
+                 and not has_short_prompts(query, key, cu_seqlens_q.shape[0] - 1, max_seqlen_q))
     launch = launch_hopper if on_hopper else launch_blocks
     launch(query, key, value, out, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, scale, sinks, window)
     return out

@@ -354,7 +354,7 @@ def test_hopper_launch(monkeypatch, q_lens, slack, programs, level_bits, block_b
 @pytest.mark.parametrize(
     ("dim", "q_lens", "k_lens", "portable"),
     [(128, [64] * 8, None, True), (128, [128] * 8, None, False), (128, [1] * 8, [200] * 8, False),
-     (256, [64] * 8, None, False), (128, [700, 1, 1, 1, 1, 1, 1], None, True)],
+     (256, [64] * 8, None, False), (128, [384, 1, 1, 1, 1], None, True), (128, [385, 1, 1, 1, 1], None, False)],
 )  # fmt: skip
 def test_short_prompts_take_the_portable_kernel_on_hopper(monkeypatch, dim, q_lens, k_lens, portable):
     op = made(8, 2, dim)
