@@ -23,6 +23,11 @@ PAGE_TIMEOUT_MS = 60_000
 """MLflow's pages take seconds to draw on two busy cores."""
 
 
+def heeds_ctrl_c():
+    """A shell's job in the background ignores SIGINT, and so do its children unless they ask for it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def ui(directory, *words):
     """The command in a process of its own, ended by force where the block does not; its `address` once it says one."""
@@ -30,7 +35,7 @@ def ui(directory, *words):
                    if name not in ("FASTKERNELS_TRACKING", "MLFLOW_TRACKING_URI", *ui_server.ENVIRONMENT)}
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, *words], cwd=directory, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heeds_ctrl_c)
     try:
         line = process.stdout.readline()
         assert "http://" in line, process.communicate()

@@ -39,7 +39,8 @@ class Listener:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.uri = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         self.closed = False
-        threading.Thread(target=self.serve, daemon=True).start()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
 
     def serve(self) -> None:
         while not self.closed:
@@ -62,6 +63,8 @@ class Listener:
 
     def close(self) -> None:
         self.closed = True
+        self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread, which else might take one more connection
+        self.thread.join()
         self.socket.close()
         for connection in self.connections:
             connection.close()
