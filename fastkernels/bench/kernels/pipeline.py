@@ -51,7 +51,6 @@ class Found:
         """True until something is wrong."""
         return self.verdict.ok
 
-
     def wrong_again(self) -> None:
         """The first call was right and is wrong now that it was made again."""
         if self.verdict in _BY_VALUE:
