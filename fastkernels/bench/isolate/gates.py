@@ -57,7 +57,7 @@ class GateCalls:
     def _compiled(self, inputs: dict[str, Any]) -> Any:
         """On inputs in memory of their own: those in the arena share one storage, which no compiler may write to.
 
-        All sizes are constants of the graph, whatever shapes this process compiled before (torch 2.11 remembers them).
+        All sizes are constants of the graph, whatever shapes this process compiled before.
         """
         mine = {name: private_copy(value) for name, value in inputs.items()}
         torch.compiler.reset()
