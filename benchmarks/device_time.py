@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import triton
 
+from fastkernels.bench.timing.cuda_graph import timing_event
+
 FLUSH_BYTES = 120 * 2**20
 """Written before each call: twice the H200's L2."""
 WARMUP_CALLS = 4
@@ -53,6 +55,16 @@ def device_times(calls: Sequence[Callable[[], object]], repeats: int = 50) -> li
     if len(groups) != repeats * len(calls):
         raise RuntimeError(f"{len(groups)} flushes recorded, {repeats * len(calls)} made")
     return [summary(groups[index :: len(calls)]) for index in range(len(calls))]
+
+
+def replay_s(graph: torch.cuda.CUDAGraph) -> float:
+    """Seconds that the device takes for one replay of a captured graph, the gaps between its kernels included."""
+    start, end = timing_event(), timing_event()
+    start.record()
+    graph.replay()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
 
 
 def split_at_flush(events: Any) -> list[list[float]]:

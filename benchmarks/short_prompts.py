@@ -13,7 +13,9 @@ from itertools import pairwise
 
 import torch
 import triton
+from device_time import FLUSH_BYTES, replay_s  # beside this script, so on sys.path
 
+from fastkernels.bench.timing.cuda_graph import capture
 from fastkernels.tasks.baseline.L1 import flash_attn_prefill as prefill
 
 DIM = 128
@@ -22,7 +24,7 @@ BATCHES = ((512, 8), (1024, 8), (2048, 8), (8192, 8), (512, 4), (512, 1), (2048,
 """(tokens, prompts)."""
 TRIALS = 2
 PORTABLE = ((64, 4, 2), (64, 4, 3), (128, 8, 2), (32, 4, 2))
-REPLAYS, FLUSH_BYTES, BUSY_CYCLES = 20, 120 * 2**20, 200_000
+REPLAYS, BUSY_CYCLES = 20, 200_000
 
 
 def main() -> None:
@@ -63,22 +65,13 @@ def row(heads: int, kv_heads: int, tokens: int, cu_seqlens: list[int]) -> str:
 
 def replay_us(call: Callable[[], object]) -> float:
     """Median microseconds of a graph of one call, on a flushed L2."""
-    call()
-    torch.cuda.synchronize()
     flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device="cuda")
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
+    graph = capture(torch.device("cuda"), call)
     times = []
     for _ in range(REPLAYS):
         flush.zero_()
         torch.cuda._sleep(BUSY_CYCLES)
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        graph.replay()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end) * 1e3)
+        times.append(replay_s(graph) * 1e6)
     return sorted(times)[REPLAYS // 2]
 
 

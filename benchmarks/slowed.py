@@ -110,26 +110,16 @@ def _timers(calls: list[Callable[[], Any]], device: Any) -> list[Callable[[], fl
     """For each call a function that makes it once and returns its seconds."""
     if device.type != "cuda":
         return [partial(_seconds, call) for call in calls]
+    from benchmarks.device_time import replay_s
     from fastkernels.bench.timing.cuda_graph import capture
 
-    return [partial(_device_seconds, capture(device, call)) for call in calls]
+    return [partial(replay_s, capture(device, call)) for call in calls]
 
 
 def _seconds(call: Callable[[], Any]) -> float:
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
-
-
-def _device_seconds(graph: Any) -> float:
-    from fastkernels.bench.timing.cuda_graph import timing_event
-
-    start, end = timing_event(), timing_event()
-    start.record()
-    graph.replay()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3
 
 
 def _ratios(timers: list[Callable[[], float]], seconds: float) -> tuple[list[float], float]:

@@ -36,10 +36,16 @@ class Nothing(FusedMoE):
         return x
 
 
+@pytest.fixture(scope="module")
+def layers():
+    """The manifest's decoder layers by address."""
+    return {scenario.id: scenario for scenario in load_manifest().scenarios(Selection(levels=(3,)))}
+
+
 @pytest.mark.parametrize("address", LAYERS)
 @pytest.mark.parametrize("kind", ["normal", "tiny", "zeros", "mixed-mild", "moderate"])
-def test_the_last_chosen_expert_leads_by_more_than_rounding(address, kind, monkeypatch):
-    scenario = next(s for s in load_manifest().scenarios(Selection(levels=(3,))) if s.id == address)
+def test_the_last_chosen_expert_leads_by_more_than_rounding(address, kind, layers, monkeypatch):
+    scenario = layers[address]
     module = importlib.import_module(f"fastkernels.tasks.baseline.{scenario.relative_module}")
     for block in ("qwen3_moe", "gpt_oss_moe", "deepseek_v2_moe"):
         monkeypatch.setattr(importlib.import_module(f"fastkernels.tasks.baseline.L2.{block}"), "FusedMoE", Nothing)
