@@ -12,11 +12,12 @@ from typing import Any
 import torch
 import triton
 
-from fastkernels.bench.timing.cuda_graph import timing_event
+from fastkernels.bench.timing.cuda_graph import capture, timing_event
 
 FLUSH_BYTES = 120 * 2**20
 """Written before each call: twice the H200's L2."""
 WARMUP_CALLS = 4
+REPLAYS, BUSY_CYCLES = 20, 200_000
 FLUSH_NAME = re.compile("(?i)(?<!pre)fill")
 """Name of the kernel that zero_() is; cuBLAS clears its workspace by a memset, which counts as its own."""
 
@@ -65,6 +66,18 @@ def replay_s(graph: torch.cuda.CUDAGraph) -> float:
     end.record()
     end.synchronize()
     return start.elapsed_time(end) / 1e3
+
+
+def replay_us(call: Callable[[], object]) -> float:
+    """Median microseconds of a graph of one call, on a flushed L2; the device is busy until the replay is queued."""
+    flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device="cuda")
+    graph = capture(torch.device("cuda"), call)
+    times = []
+    for _ in range(REPLAYS):
+        flush.zero_()
+        torch.cuda._sleep(BUSY_CYCLES)
+        times.append(replay_s(graph) * 1e6)
+    return statistics.median(times)
 
 
 def split_at_flush(events: Any) -> list[list[float]]:

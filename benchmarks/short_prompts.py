@@ -13,9 +13,8 @@ from itertools import pairwise
 
 import torch
 import triton
-from device_time import FLUSH_BYTES, replay_s  # beside this script, so on sys.path
+from device_time import replay_us  # beside this script, so on sys.path
 
-from fastkernels.bench.timing.cuda_graph import capture
 from fastkernels.tasks.baseline.L1 import flash_attn_prefill as prefill
 
 DIM = 128
@@ -24,7 +23,6 @@ BATCHES = ((512, 8), (1024, 8), (2048, 8), (8192, 8), (512, 4), (512, 1), (2048,
 """(tokens, prompts)."""
 TRIALS = 2
 PORTABLE = ((64, 4, 2), (64, 4, 3), (128, 8, 2), (32, 4, 2))
-REPLAYS, BUSY_CYCLES = 20, 200_000
 
 
 def main() -> None:
@@ -49,7 +47,8 @@ def row(heads: int, kv_heads: int, tokens: int, cu_seqlens: list[int]) -> str:
     query = torch.randn(tokens, heads, DIM, device="cuda", dtype=torch.bfloat16)
     key, value = (torch.randn(tokens, kv_heads, DIM, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     out, cu = torch.empty_like(query), torch.tensor(cu_seqlens, dtype=torch.int32, device="cuda")
-    hopper = replay_us(lambda: prefill.launch_hopper(query, key, value, out, cu, cu, longest, DIM**-0.5, None, 0))
+    lengths = (longest, longest)
+    hopper = replay_us(lambda: prefill.launch_hopper(query, key, value, out, cu, cu, lengths, DIM**-0.5, None, 0))
 
     def portable(block: int, warps: int, stages: int) -> Callable[[], None]:
         levels, prompts = triton.cdiv(longest, block), len(cu_seqlens) - 1
@@ -61,18 +60,6 @@ def row(heads: int, kv_heads: int, tokens: int, cu_seqlens: list[int]) -> str:
 
     others = [(choice, round(replay_us(portable(*choice)), 1)) for choice in PORTABLE]
     return (f"{heads} {kv_heads} {tokens} {len(cu_seqlens) - 1} max {longest} hopper {hopper:.1f} portable {others}")
-
-
-def replay_us(call: Callable[[], object]) -> float:
-    """Median microseconds of a graph of one call, on a flushed L2."""
-    flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device="cuda")
-    graph = capture(torch.device("cuda"), call)
-    times = []
-    for _ in range(REPLAYS):
-        flush.zero_()
-        torch.cuda._sleep(BUSY_CYCLES)
-        times.append(replay_s(graph) * 1e6)
-    return sorted(times)[REPLAYS // 2]
 
 
 if __name__ == "__main__":

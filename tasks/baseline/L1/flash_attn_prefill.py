@@ -24,6 +24,12 @@ HALF = gl.constexpr(64)
 """Rows of a tile that one warpgroup holds."""
 STAGES = gl.constexpr(2)
 """Key blocks, and value blocks, in shared memory."""
+SPLIT_BLOCKS = 3
+"""Key blocks of a split of the longest sequence, at least."""
+MAX_SPLITS = 8
+"""Splits of a tile's keys at most; they are powers of two, each a kernel of its own."""
+JOINED_ROWS = 16
+"""Rows of one head that a program joins."""
 
 
 @triton.jit(do_not_specialize=["levels", "scale_log2e"])
@@ -104,6 +110,40 @@ def flash_attn_prefill_kernel(
     tl.store(to, y.to(out_ptr.dtype.element_ty), mask=in_row & in_dim_v)
 
 
+@triton.jit(do_not_specialize=["rows"])
+def join_splits_kernel(
+    part_ptr, lse_ptr, sinks_ptr, out_ptr, rows, HEADS: tl.constexpr, SPLITS: tl.constexpr, DV: tl.constexpr,
+    BLOCK_DV: tl.constexpr, BLOCK_R: tl.constexpr,
+):
+    """out [rows, HEADS, DV] = sum_s 2^(lse_s - lse) part_s, BLOCK_R rows of one head.
+
+    part: [rows, SPLITS, HEADS, DV], lse: [rows, SPLITS, HEADS] in base 2; -inf marks a split that sees no key. Zeros
+    where no split does. A sink adds its exponential to the denominator.
+    """
+    head = tl.program_id(0) % HEADS
+    row = tl.program_id(0) // HEADS * BLOCK_R + tl.arange(0, BLOCK_R)
+    dim = tl.arange(0, BLOCK_DV)
+    inside = row < rows
+    real = inside[:, None] & (dim < DV)[None, :]
+    first = row.to(tl.int64) * (SPLITS * HEADS) + head
+    top = tl.full([BLOCK_R], float("-inf"), tl.float32)
+    for split in tl.static_range(SPLITS):
+        top = tl.maximum(top, tl.load(lse_ptr + first + split * HEADS, mask=inside, other=float("-inf")))
+    base = tl.where(top == float("-inf"), 0.0, top)
+    total = tl.full([BLOCK_R], 0.0, tl.float32)
+    if sinks_ptr is not None:
+        total += tl.exp2(tl.load(sinks_ptr + head).to(tl.float32) * LOG2_E - base)
+    acc = tl.full([BLOCK_R, BLOCK_DV], 0.0, tl.float32)
+    for split in tl.static_range(SPLITS):
+        at = first + split * HEADS
+        weight = tl.exp2(tl.load(lse_ptr + at, mask=inside, other=float("-inf")) - base)
+        total += weight
+        acc += tl.load(part_ptr + at[:, None] * DV + dim[None, :], mask=real, other=0.0) * weight[:, None]
+    y = acc * tl.where(total > 0.0, 1.0 / tl.where(total > 0.0, total, 1.0), 0.0)[:, None]
+    to = out_ptr + (row.to(tl.int64) * HEADS + head)[:, None] * DV + dim[None, :]
+    tl.store(to, y.to(out_ptr.dtype.element_ty), mask=real)
+
+
 @gluon.jit
 def add(a, b):
     """For the scan in locate_tile."""
@@ -121,32 +161,35 @@ def tiles_of_sequences(cu_q_ptr, batch, BLOCK_B: gl.constexpr):
 
 
 @gluon.jit
-def count_tiles(cu_q_ptr, batch, HEADS: gl.constexpr, BLOCK_B: gl.constexpr):
-    """Tiles of all sequences and heads."""
+def count_tiles(cu_q_ptr, batch, COLUMNS: gl.constexpr, BLOCK_B: gl.constexpr):
+    """Tiles of all sequences, in COLUMNS heads and splits."""
     if BLOCK_B == 1:
-        return (gl.load(cu_q_ptr + 1) - gl.load(cu_q_ptr) + TILE - 1) // TILE * HEADS
+        return (gl.load(cu_q_ptr + 1) - gl.load(cu_q_ptr) + TILE - 1) // TILE * COLUMNS
     else:
-        return gl.sum(tiles_of_sequences(cu_q_ptr, batch, BLOCK_B), axis=0) * HEADS
+        return gl.sum(tiles_of_sequences(cu_q_ptr, batch, BLOCK_B), axis=0) * COLUMNS
 
 
 @gluon.jit
 def locate_tile(
-    step, total, cu_q_ptr, cu_k_ptr, batch, level_bits, HEADS: gl.constexpr, BLOCK_B: gl.constexpr,
-    BLOCK_N: gl.constexpr, WINDOW: gl.constexpr,
+    step, total, cu_q_ptr, cu_k_ptr, batch, level_bits, HEADS: gl.constexpr, SPLITS: gl.constexpr,
+    BLOCK_B: gl.constexpr, BLOCK_N: gl.constexpr, WINDOW: gl.constexpr,
 ):  # fmt: skip
-    """This program's tile: (exists, head, q_begin, q_len, k_begin, k_len, first row, first key block, end of blocks).
+    """This program's tile, its column (split * HEADS + head) and its first key block and the end of them.
 
-    Tiles are ordered by falling level (place in the sequence, hence cost), then sequence, then head, and dealt out
-    back and forth, so that every program's tiles cost about the same.
+    (exists, column, q_begin, q_len, k_begin, k_len, first row, first key block, end of blocks.) Tiles are ordered by
+    falling level (place in the sequence, hence cost), then sequence, then column, and dealt out back and forth, so that
+    every program's tiles cost about the same; the last round, which may not go around, starts with the program whose
+    first tile was the lightest.
     """
     programs = gl.num_programs(0)
     program = gl.program_id(0)
-    tile = step * programs + gl.where(step % 2 == 0, program, programs - 1 - program)
+    forth = (step % 2 == 0) & (step < (total - 1) // programs)
+    tile = step * programs + gl.where(forth, program, programs - 1 - program)
     exists = tile < total
     tile = gl.minimum(tile, total - 1)
-    rank = tile // HEADS
+    rank = tile // (HEADS * SPLITS)
     if BLOCK_B == 1:
-        level = total // HEADS - 1 - rank
+        level = total // (HEADS * SPLITS) - 1 - rank
         seq = 0
     else:
         tiles = tiles_of_sequences(cu_q_ptr, batch, BLOCK_B)
@@ -165,9 +208,13 @@ def locate_tile(
     lowest = 0
     if WINDOW > 0:
         lowest = gl.maximum(level * TILE + k_len - q_len + 1 - WINDOW, 0) // BLOCK_N
-    head = tile % HEADS
-    row = level * TILE
-    return exists, head, q_begin, q_len, k_begin, k_len, row, lowest, gl.maximum(seen + BLOCK_N - 1, 0) // BLOCK_N
+    column = tile % (HEADS * SPLITS)
+    blocks = gl.maximum(seen + BLOCK_N - 1, 0) // BLOCK_N
+    if SPLITS > 1:
+        share = (blocks - lowest + SPLITS - 1) // SPLITS
+        lowest += column // HEADS * share
+        blocks = gl.minimum(blocks, lowest + share)
+    return exists, column, q_begin, q_len, k_begin, k_len, level * TILE, lowest, blocks
 
 
 @gluon.jit
@@ -175,17 +222,18 @@ def load_tiles(
     q_desc, k_desc, v_desc, q_rest_desc, k_rest_desc, cu_q_ptr, cu_k_ptr, batch, level_bits, q_smem, k_smem, v_smem,
     q_rest_smem, k_rest_smem, q_bars, k_bars, v_bars, HEADS: gl.constexpr, GROUP: gl.constexpr, D: gl.constexpr,
     REST: gl.constexpr, DV: gl.constexpr, Q_HEAD: gl.constexpr, K_HEAD: gl.constexpr, V_HEAD: gl.constexpr,
-    BLOCK_B: gl.constexpr, BLOCK_N: gl.constexpr, WINDOW: gl.constexpr,
+    SPLITS: gl.constexpr, BLOCK_B: gl.constexpr, BLOCK_N: gl.constexpr, WINDOW: gl.constexpr,
 ):
     """Producer warp: copies queries, then blocks of keys and values from the diagonal back to the first."""
-    total = count_tiles(cu_q_ptr, batch, HEADS, BLOCK_B)
+    total = count_tiles(cu_q_ptr, batch, HEADS * SPLITS, BLOCK_B)
     tile = 0
     block = 0
     for step in range((total + gl.num_programs(0) - 1) // gl.num_programs(0)):
         exists, head, q_begin, _, k_begin, _, row, lowest, blocks = locate_tile(
-            step, total, cu_q_ptr, cu_k_ptr, batch, level_bits, HEADS, BLOCK_B, BLOCK_N, WINDOW
+            step, total, cu_q_ptr, cu_k_ptr, batch, level_bits, HEADS, SPLITS, BLOCK_B, BLOCK_N, WINDOW
         )
-        if exists and blocks > 0:
+        head = head % HEADS
+        if exists and blocks > lowest:
             hopper.mbarrier.wait(q_bars.index(1), (tile & 1) ^ 1)
             hopper.mbarrier.expect(q_bars.index(0), TILE * (D + REST) * 2)
             for half in gl.static_range(2):
@@ -277,29 +325,30 @@ def attend_block(
 
 @gluon.jit
 def attend_tiles(
-    sinks_ptr, out_ptr, out_row, cu_q_ptr, cu_k_ptr, batch, level_bits, scale_log2e, q_smem, k_smem, v_smem,
+    sinks_ptr, out_ptr, lse_ptr, out_row, cu_q_ptr, cu_k_ptr, batch, level_bits, scale_log2e, q_smem, k_smem, v_smem,
     q_rest_smem, k_rest_smem, q_bars, k_bars, v_bars, HEADS: gl.constexpr, REST: gl.constexpr, DV: gl.constexpr,
-    BLOCK_B: gl.constexpr, BLOCK_N: gl.constexpr, WINDOW: gl.constexpr, WARPGROUP: gl.constexpr,
+    SPLITS: gl.constexpr, BLOCK_B: gl.constexpr, BLOCK_N: gl.constexpr, WINDOW: gl.constexpr, WARPGROUP: gl.constexpr,
 ):
     """Consumer warpgroup: HALF rows of every tile of this program."""
     S_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_N, 16])
     O_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DV, 16])
     STORE: gl.constexpr = gl.BlockedLayout([1, 8], [256 // DV, DV // 8], [4, 1], [1, 0])
-    total_tiles = count_tiles(cu_q_ptr, batch, HEADS, BLOCK_B)
+    total_tiles = count_tiles(cu_q_ptr, batch, HEADS * SPLITS, BLOCK_B)
     q = q_smem.index(WARPGROUP)
     q_rest = q_rest_smem.index(WARPGROUP)
     keys = gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, S_LAYOUT))
     tile = 0
     block = 0
     for step in range((total_tiles + gl.num_programs(0) - 1) // gl.num_programs(0)):
-        exists, head, q_begin, q_len, _, k_len, row, lowest, blocks = locate_tile(
-            step, total_tiles, cu_q_ptr, cu_k_ptr, batch, level_bits, HEADS, BLOCK_B, BLOCK_N, WINDOW
+        exists, column, q_begin, q_len, _, k_len, row, lowest, blocks = locate_tile(
+            step, total_tiles, cu_q_ptr, cu_k_ptr, batch, level_bits, HEADS, SPLITS, BLOCK_B, BLOCK_N, WINDOW
         )
         if exists:
             first_row = row + WARPGROUP * HALF
             acc = gl.zeros([HALF, DV], gl.float32, O_LAYOUT)
             inverse = gl.full([HALF], 0.0, gl.float32, gl.SliceLayout(1, O_LAYOUT))
-            if blocks > 0:
+            lse = gl.full([HALF], float("-inf"), gl.float32, gl.SliceLayout(1, O_LAYOUT))
+            if blocks > lowest:
                 shift = k_len - q_len
                 sees = first_row + shift + gl.arange(0, HALF, layout=gl.SliceLayout(1, S_LAYOUT))
                 slot = block % STAGES
@@ -316,6 +365,8 @@ def attend_tiles(
                 weight = gl.exp2(s * scale_log2e - base[:, None])
                 total = sums_in_thread(weight)
                 whole = gl.minimum(gl.maximum(row + shift + 1, 0) // BLOCK_N, blocks - 1)
+                if SPLITS > 1:
+                    whole = gl.maximum(whole, lowest)
                 cut = lowest  # the first block that all rows see whole
                 if WINDOW >= TILE + BLOCK_N:
                     cut = gl.maximum(row + shift + TILE - WINDOW + BLOCK_N - 1, 0) // BLOCK_N
@@ -351,32 +402,42 @@ def attend_tiles(
                 acc = hopper.warpgroup_mma_wait(0, deps=[acc])
                 hopper.mbarrier.arrive(v_bars.index(STAGES + slot))
                 sums = gl.sum(total, axis=1)
-                if sinks_ptr is not None:
-                    sink = gl.load(sinks_ptr + head).to(gl.float32) * LOG2_E
+                if SPLITS > 1:
+                    logs = gl.log2(sums)
+                    base = gl.where(top == float("-inf"), 0.0, top) * scale_log2e
+                    lse = gl.convert_layout(base, lse.type.layout) + gl.convert_layout(logs, lse.type.layout)
+                elif sinks_ptr is not None:
+                    sink = gl.load(sinks_ptr + column).to(gl.float32) * LOG2_E
                     sink = gl.exp2(sink - gl.where(top == float("-inf"), 0.0, top) * scale_log2e)
                     sums += gl.convert_layout(sink, sums.type.layout)
                 inverse = gl.where(sums > 0.0, 1.0 / sums, 0.0)
                 inverse = gl.convert_layout(inverse, gl.SliceLayout(1, O_LAYOUT))
-            y = gl.convert_layout((acc * inverse[:, None]).to(q.dtype), STORE)
-            out_at = first_row + gl.arange(0, HALF, layout=gl.SliceLayout(1, STORE))
-            dim = gl.arange(0, DV, layout=gl.SliceLayout(0, STORE))
-            to = out_ptr + (q_begin + out_at).to(gl.int64)[:, None] * out_row + (head * DV + dim)[None, :]
-            gl.store(to, y, mask=(out_at < q_len)[:, None])
+            y = acc * inverse[:, None]
+            if SPLITS == 1:  # for wide stores; in float32 it would not fit beside the stages
+                y = gl.convert_layout(y.to(q.dtype), STORE)
+            out_at = first_row + gl.arange(0, HALF, layout=gl.SliceLayout(1, y.type.layout))
+            dim = gl.arange(0, DV, layout=gl.SliceLayout(0, y.type.layout))
+            to = (q_begin + out_at).to(gl.int64)
+            gl.store(out_ptr + to[:, None] * out_row + (column * DV + dim)[None, :], y, mask=(out_at < q_len)[:, None])
+            if SPLITS > 1:
+                gl.store(lse_ptr + to * (SPLITS * HEADS) + column, lse, mask=out_at < q_len)
 
 
 @gluon.jit(do_not_specialize=["batch", "level_bits", "scale_log2e"])
 def flash_attn_hopper_kernel(
-    q_desc, k_desc, v_desc, q_rest_desc, k_rest_desc, sinks_ptr, out_ptr, out_row, cu_q_ptr, cu_k_ptr, batch,
+    q_desc, k_desc, v_desc, q_rest_desc, k_rest_desc, sinks_ptr, out_ptr, lse_ptr, out_row, cu_q_ptr, cu_k_ptr, batch,
     level_bits, scale_log2e, HEADS: gl.constexpr, GROUP: gl.constexpr, D: gl.constexpr, REST: gl.constexpr,
-    DV: gl.constexpr, Q_HEAD: gl.constexpr, K_HEAD: gl.constexpr, V_HEAD: gl.constexpr, BLOCK_B: gl.constexpr,
-    BLOCK_N: gl.constexpr, WINDOW: gl.constexpr,
+    DV: gl.constexpr, Q_HEAD: gl.constexpr, K_HEAD: gl.constexpr, V_HEAD: gl.constexpr, SPLITS: gl.constexpr,
+    BLOCK_B: gl.constexpr, BLOCK_N: gl.constexpr, WINDOW: gl.constexpr,
 ):
     """A program an SM, one warp that copies and two warpgroups that compute (FlashAttention-3, Shah et al., 2024).
 
     Each warpgroup overlaps the softmax of a block with the product of the last one's weights and values. bars: full
     ones first, then empty ones. Values past a sequence's end, in its last block of keys, meet weights of zero: they
     may be anything finite. Queries and keys have D + REST elements, in two parts where that is no power of two, heads
-    apart by Q_HEAD, K_HEAD and V_HEAD elements within a row.
+    apart by Q_HEAD, K_HEAD and V_HEAD elements within a row. Of several SPLITS of a tile's keys each writes its own
+    softmax output to out [T, SPLITS, Hq, DV] in float32 and the logarithm (base 2) of its sum to lse [T, SPLITS, Hq],
+    without the sinks, for join_splits_kernel.
     """
     layout: gl.constexpr = hopper.mbarrier.MBarrierLayout()
     q_smem = gl.allocate_shared_memory(q_desc.dtype, [2, HALF, D], q_desc.layout)
@@ -399,15 +460,15 @@ def flash_attn_hopper_kernel(
         hopper.mbarrier.init(v_bars.index(STAGES + slot), count=2)
     gl.warp_specialize(
         [
-            (attend_tiles, (sinks_ptr, out_ptr, out_row, cu_q_ptr, cu_k_ptr, batch, level_bits, scale_log2e, q_smem,
-                            k_smem, v_smem, q_rest_smem, k_rest_smem, q_bars, k_bars, v_bars, HEADS, REST, DV, BLOCK_B,
-                            BLOCK_N, WINDOW, 0)),
-            (attend_tiles, (sinks_ptr, out_ptr, out_row, cu_q_ptr, cu_k_ptr, batch, level_bits, scale_log2e, q_smem,
-                            k_smem, v_smem, q_rest_smem, k_rest_smem, q_bars, k_bars, v_bars, HEADS, REST, DV, BLOCK_B,
-                            BLOCK_N, WINDOW, 1)),
+            (attend_tiles, (sinks_ptr, out_ptr, lse_ptr, out_row, cu_q_ptr, cu_k_ptr, batch, level_bits, scale_log2e,
+                            q_smem, k_smem, v_smem, q_rest_smem, k_rest_smem, q_bars, k_bars, v_bars, HEADS, REST, DV,
+                            SPLITS, BLOCK_B, BLOCK_N, WINDOW, 0)),
+            (attend_tiles, (sinks_ptr, out_ptr, lse_ptr, out_row, cu_q_ptr, cu_k_ptr, batch, level_bits, scale_log2e,
+                            q_smem, k_smem, v_smem, q_rest_smem, k_rest_smem, q_bars, k_bars, v_bars, HEADS, REST, DV,
+                            SPLITS, BLOCK_B, BLOCK_N, WINDOW, 1)),
             (load_tiles, (q_desc, k_desc, v_desc, q_rest_desc, k_rest_desc, cu_q_ptr, cu_k_ptr, batch, level_bits,
                           q_smem, k_smem, v_smem, q_rest_smem, k_rest_smem, q_bars, k_bars, v_bars, HEADS, GROUP, D,
-                          REST, DV, Q_HEAD, K_HEAD, V_HEAD, BLOCK_B, BLOCK_N, WINDOW)),
+                          REST, DV, Q_HEAD, K_HEAD, V_HEAD, SPLITS, BLOCK_B, BLOCK_N, WINDOW)),
         ],
         [4, 1],
         [240, 24],
@@ -458,34 +519,64 @@ def has_short_prompts(query: torch.Tensor, key: torch.Tensor, sequences: int, ma
     return short and block_size(query) == 64
 
 
+def split_count(tiles: int, blocks: int, processors: int) -> int:
+    """Splits of each tile's keys: where tiles are few, as many as still find a multiprocessor each.
+
+    tiles: of all heads; blocks: key blocks of the longest sequence. A power of two.
+    """
+    most = min(processors // max(1, tiles), blocks // SPLIT_BLOCKS, MAX_SPLITS)
+    return 1 << most.bit_length() - 1 if most else 1
+
+
 def launch_hopper(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, out: torch.Tensor, cu_seqlens_q: torch.Tensor,
-    cu_seqlens_k: torch.Tensor, max_seqlen_q: int, scale: float, sinks: torch.Tensor | None, window: int,
+    cu_seqlens_k: torch.Tensor, lengths: tuple[int, int], scale: float, sinks: torch.Tensor | None, window: int,
+    splits: int | None = None,
 ) -> None:  # fmt: skip
-    """As many programs as tiles can exist, at most one for each multiprocessor."""
+    """As many programs as tiles can exist, at most one for each multiprocessor; lengths: the most queries and keys."""
     sequences, (tokens, heads, dim) = cu_seqlens_q.shape[0] - 1, query.shape
-    tiles = (tokens // TILE.value + sequences) * heads
-    block_n = HOPPER_HEAD_SIZES[dim, value.shape[2]]
+    tiles = (triton.cdiv(tokens, TILE.value) if sequences == 1 else tokens // TILE.value + sequences) * heads
+    block_n, processors = HOPPER_HEAD_SIZES[dim, value.shape[2]], hopper_processors(query.device)
+    if splits is None:
+        splits = 1 if window else split_count(tiles, triton.cdiv(lengths[1], block_n), processors)
     main = 1 << dim.bit_length() - 1
     rest = dim - main
-    flash_attn_hopper_kernel[(min(hopper_processors(query.device), tiles),)](
+    part, lse = out, None
+    if splits > 1:
+        part = torch.empty(tokens, splits * heads, value.shape[2], dtype=torch.float32, device=query.device)
+        lse = torch.empty(tokens, splits * heads, dtype=torch.float32, device=query.device)
+    flash_attn_hopper_kernel[(min(processors, tiles * splits),)](
         tensor_map(query, HALF.value, main), tensor_map(key, block_n, main), tensor_map(value, block_n, value.shape[2]),
         tensor_map(query, HALF.value, rest) if rest else None, tensor_map(key, block_n, rest) if rest else None, sinks,
-        out, out.stride(0), cu_seqlens_q, cu_seqlens_k, sequences, triton.cdiv(max_seqlen_q, TILE.value).bit_length(),
-        scale * LOG2_E.value, HEADS=heads, GROUP=heads // key.shape[1], D=main, REST=rest, DV=value.shape[2],
-        Q_HEAD=query.stride(1), K_HEAD=key.stride(1), V_HEAD=value.stride(1),
+        part, lse, part.stride(0), cu_seqlens_q, cu_seqlens_k, sequences,
+        triton.cdiv(lengths[0], TILE.value).bit_length(), scale * LOG2_E.value, HEADS=heads,
+        GROUP=heads // key.shape[1], D=main, REST=rest, DV=value.shape[2], Q_HEAD=query.stride(1),
+        K_HEAD=key.stride(1), V_HEAD=value.stride(1), SPLITS=splits,
         BLOCK_B=1 if sequences == 1 else max(32, triton.next_power_of_2(sequences)), BLOCK_N=block_n, WINDOW=window,
         num_warps=4,
+    )  # fmt: skip
+    if lse is not None:
+        join_splits(part, lse, sinks, out, splits)
+
+
+def join_splits(
+    part: torch.Tensor, lse: torch.Tensor, sinks: torch.Tensor | None, out: torch.Tensor, splits: int
+) -> None:
+    """part: [T, splits * Hq, Dv] and lse: [T, splits * Hq], float32, into out: [T, Hq, Dv]."""
+    rows, heads, dim = out.shape
+    join_splits_kernel[(triton.cdiv(rows, JOINED_ROWS) * heads,)](
+        part, lse, sinks, out, rows, HEADS=heads, SPLITS=splits, DV=dim, BLOCK_DV=triton.next_power_of_2(dim),
+        BLOCK_R=JOINED_ROWS, num_warps=4,
     )  # fmt: skip
 
 
 def launch_blocks(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, out: torch.Tensor, cu_seqlens_q: torch.Tensor,
-    cu_seqlens_k: torch.Tensor, max_seqlen_q: int, scale: float, sinks: torch.Tensor | None, window: int,
+    cu_seqlens_k: torch.Tensor, lengths: tuple[int, int], scale: float, sinks: torch.Tensor | None, window: int,
 ) -> None:  # fmt: skip
-    """A program for each tile that a sequence of max_seqlen_q rows would have."""
+    """A program for each tile that a sequence of the most queries, lengths[0], would have."""
     sequences, (_, heads, dim), block = cu_seqlens_q.shape[0] - 1, query.shape, block_size(query)
-    levels = triton.cdiv(max_seqlen_q, block)
+    levels = triton.cdiv(lengths[0], block)
     if not sequences or not levels:
         return
     flash_attn_prefill_kernel[(sequences * heads, levels)](
@@ -499,7 +590,8 @@ def launch_blocks(
 
 def attend_packed(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu_seqlens_q: torch.Tensor,
-    cu_seqlens_k: torch.Tensor, max_seqlen_q: int, scale: float, sinks: torch.Tensor | None, window: int,
+    cu_seqlens_k: torch.Tensor, max_seqlen_q: int, max_seqlen_k: int, scale: float, sinks: torch.Tensor | None,
+    window: int,
 ) -> torch.Tensor:  # fmt: skip
     """On Hopper the warp-specialised kernel, else, and where it would not do, the portable one; 0: no window."""
     query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
@@ -508,7 +600,7 @@ def attend_packed(
     on_hopper = (fits and hopper_processors(query.device) and copies_by_tensor_map(query, key, value)
                  and not has_short_prompts(query, key, cu_seqlens_q.shape[0] - 1, max_seqlen_q))
     launch = launch_hopper if on_hopper else launch_blocks
-    launch(query, key, value, out, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, scale, sinks, window)
+    launch(query, key, value, out, cu_seqlens_q, cu_seqlens_k, (max_seqlen_q, max_seqlen_k), scale, sinks, window)
     return out
 
 
@@ -601,7 +693,9 @@ class FlashAttnPrefill(Op):
         # A window that hides nothing is none, so that such calls share one kernel.
         window = self.sliding_window if self.sliding_window and self.sliding_window < max_seqlen_k else 0
         attend = attend_packed_op if torch.compiler.is_compiling() else attend_packed
-        return attend(query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, self.scale, sinks, window)
+        return attend(
+            query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, self.scale, sinks, window
+        )
 
     def strided_inputs(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
         """Slices of the fused projection, rotated in place."""

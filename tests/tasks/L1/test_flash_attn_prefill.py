@@ -241,6 +241,72 @@ def test_blocks_before_the_window_are_not_read(interpreter):
     check(op(**inputs), want)
 
 
+class JoinSplits(torch.nn.Module):
+    """Stands in the operator's file, beside the kernel, as JOIN has it."""
+
+
+JOIN = """class JoinSplits(torch.nn.Module):
+    def forward_cuda(self, part, lse, sinks, out, splits):
+        join_splits(part, lse, sinks, out, splits)
+        return out
+
+
+class FlashAttnPrefill(Op):"""
+
+
+def joined(interpreter, part, lse, sinks, mutation=None):
+    rows, splits, heads, dim = part.shape
+    inputs = {"part": part.flatten(1, 2), "lse": lse.flatten(1, 2), "sinks": sinks, "splits": splits}
+    inputs["out"] = torch.full((rows, heads, dim), float("nan"))
+    replace = (("class FlashAttnPrefill(Op):", JOIN), *([mutation] if mutation else []))
+    return interpreter(JoinSplits(), {}, inputs, source=flash_attn_prefill.__file__, replace=replace)[0]
+
+
+def splits_of(rows, splits, heads, dim):
+    """Random splits, of which some see no key, and for the second row none does."""
+    part, lse = torch.randn(rows, splits, heads, dim), 3 * torch.randn(rows, splits, heads)
+    lse[0, -1] = lse[1] = float("-inf")
+    part[lse == float("-inf")] = 0.0
+    return part, lse
+
+
+def sum_of_splits(part, lse, sinks):
+    weights = torch.exp2(lse.double())
+    extra = 0.0 if sinks is None else sinks.double().exp()
+    total = weights.sum(1) + extra
+    return (part.double() * weights[..., None]).sum(1) / torch.where(total > 0, total, 1.0)[..., None]
+
+
+@pytest.mark.parametrize("sinks", [False, True])
+@pytest.mark.parametrize(("rows", "splits", "heads", "dim"), [(17, 2, 3, 32), (5, 8, 1, 24), (40, 4, 2, 128)])
+def test_splits_are_joined_in_the_interpreter(interpreter, rows, splits, heads, dim, sinks):
+    part, lse = splits_of(rows, splits, heads, dim)
+    logits = torch.randn(heads) if sinks else None
+    check(joined(interpreter, part, lse, logits), sum_of_splits(part, lse, logits))
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [("at = first + split * HEADS", "at = first"), ("total += weight", "total += 1.0"),
+     ("* LOG2_E - base)", "- base)"), ("tl.program_id(0) % HEADS", "0"),
+     ("first = row.to(tl.int64) *", "first = 0 * row *")],
+)  # fmt: skip
+def test_wrongly_joined_splits_are_found(interpreter, mutation):
+    part, lse = splits_of(17, 4, 3, 32)
+    sinks = torch.randn(3)
+    with pytest.raises(AssertionError, match="not close"):
+        check(joined(interpreter, part, lse, sinks, mutation), sum_of_splits(part, lse, sinks))
+
+
+@pytest.mark.parametrize(
+    ("tiles", "blocks", "processors", "splits"),
+    [(16, 12, 132, 4), (32, 12, 132, 4), (64, 24, 132, 2), (67, 24, 132, 1), (128, 24, 132, 1), (16, 5, 132, 1),
+     (16, 6, 132, 2), (1, 100, 132, 8), (4, 40, 16, 4), (0, 0, 132, 1)],
+)  # fmt: skip
+def test_few_tiles_are_split(tiles, blocks, processors, splits):
+    assert flash_attn_prefill.split_count(tiles, blocks, processors) == splits
+
+
 def test_work_counts_the_causal_half():
     op = made(4, 2, 16)
     inputs = given(op, [3, 2, 4], [3, 10, 1], torch.bfloat16)
@@ -279,10 +345,11 @@ def test_portable_kernel_compiles_for_hopper(compile_for_hopper):
 
 
 @pytest.mark.parametrize(
-    ("dim", "dim_v", "window", "sinks"),
-    [(128, 128, 0, False), (64, 64, 128, True), (128, 128, 1024, False), (256, 256, 1024, True), (192, 128, 0, False)],
-)
-def test_hopper_kernel_compiles(tmp_path, monkeypatch, dim, dim_v, window, sinks):
+    ("dim", "dim_v", "window", "sinks", "splits"),
+    [(128, 128, 0, False, 1), (64, 64, 128, True, 1), (128, 128, 1024, False, 1), (256, 256, 1024, True, 1),
+     (192, 128, 0, False, 1), (128, 128, 0, False, 4), (256, 256, 0, False, 2), (192, 128, 0, False, 8)],
+)  # fmt: skip
+def test_hopper_kernel_compiles(tmp_path, monkeypatch, dim, dim_v, window, sinks, splits):
     triton = pytest.importorskip("triton")
     if flash_attn_prefill.TensorDescriptor is None:
         pytest.skip("this Triton lacks Gluon")
@@ -293,6 +360,7 @@ def test_hopper_kernel_compiles(tmp_path, monkeypatch, dim, dim_v, window, sinks
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     layout = gl.NVMMASharedLayout(128, 16, 2)
     types = {"out_ptr": "*bf16", "out_row": "i32", "cu_q_ptr": "*i32", "cu_k_ptr": "*i32", "batch": "i32"}
+    types |= {"out_ptr": "*fp32", "lse_ptr": "*fp32"} if splits > 1 else {}
     types |= {"level_bits": "i32", "scale_log2e": "fp32"}
     main, block_n = 1 << dim.bit_length() - 1, flash_attn_prefill.HOPPER_HEAD_SIZES[dim, dim_v]
     blocks = {"q_desc": (64, main), "k_desc": (block_n, main), "v_desc": (block_n, dim_v)}
@@ -301,8 +369,9 @@ def test_hopper_kernel_compiles(tmp_path, monkeypatch, dim, dim_v, window, sinks
     types |= {name: f"tensordesc<bf16[{r}, {c}],{layout!r}>" for name, (r, c) in blocks.items()}
     types |= {"sinks_ptr": "*bf16"} if sinks else {}
     constants = {"HEADS": 32, "GROUP": 4, "D": main, "REST": rest, "DV": dim_v, "BLOCK_B": 32, "BLOCK_N": block_n,
-                 "Q_HEAD": dim, "K_HEAD": dim, "V_HEAD": dim_v, "WINDOW": window}
-    constants |= {name: None for name in ("q_rest_desc", "k_rest_desc", "sinks_ptr") if name not in types}
+                 "Q_HEAD": dim, "K_HEAD": dim, "V_HEAD": dim_v, "SPLITS": splits, "WINDOW": window}
+    optional = ("q_rest_desc", "k_rest_desc", "sinks_ptr", "lse_ptr")
+    constants |= {name: None for name in optional if name not in types}
     kernel = flash_attn_prefill.flash_attn_hopper_kernel
     signature = {name: types.get(name, "constexpr") for name in kernel.arg_names}
     aligned = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in ("out_ptr", "out_row")}
@@ -366,6 +435,34 @@ def test_short_prompts_take_the_portable_kernel_on_hopper(monkeypatch, dim, q_le
     assert called == ["launch_blocks" if portable else "launch_hopper"]
 
 
+@pytest.mark.parametrize("sinks", [False, True])
+def test_few_tiles_with_many_keys_are_split_and_joined(monkeypatch, sinks):
+    op = made(4, 1, 128)
+    inputs = given(op, [500], [1536], torch.bfloat16, sinks=sinks)
+    attend, join = (Recorder(getattr(flash_attn_prefill, name)) for name in
+                    ("flash_attn_hopper_kernel", "join_splits_kernel"))  # fmt: skip
+    monkeypatch.setattr(flash_attn_prefill, "flash_attn_hopper_kernel", attend)
+    monkeypatch.setattr(flash_attn_prefill, "join_splits_kernel", join)
+    monkeypatch.setattr(flash_attn_prefill, "hopper_processors", lambda device: 132)
+    out = op.forward_cuda(**inputs)
+    seen, joined = attend.given, join.given
+    assert (attend.grid, seen["SPLITS"], seen["out_row"]) == ((4 * 4 * 4,), 4, 4 * 4 * 128)
+    assert (seen["out_ptr"].shape, seen["lse_ptr"].shape) == ((500, 16, 128), (500, 16))
+    assert seen["out_ptr"].dtype == seen["lse_ptr"].dtype == torch.float32
+    assert (join.grid, joined["rows"], joined["SPLITS"]) == ((4 * 32,), 500, 4)
+    assert (joined["part_ptr"] is seen["out_ptr"], joined["lse_ptr"] is seen["lse_ptr"]) == (True, True)
+    assert (joined["out_ptr"] is out, joined["sinks_ptr"] is inputs.get("sinks")) == (True, True)
+
+
+def test_a_window_is_not_split(monkeypatch):
+    op = made(4, 1, 128, 1024)
+    recorder = Recorder(flash_attn_prefill.flash_attn_hopper_kernel)
+    monkeypatch.setattr(flash_attn_prefill, "flash_attn_hopper_kernel", recorder)
+    monkeypatch.setattr(flash_attn_prefill, "hopper_processors", lambda device: 132)
+    op.forward_cuda(**given(op, [500], [1536], torch.bfloat16))
+    assert (recorder.given["SPLITS"], recorder.given["lse_ptr"]) == (1, None)
+
+
 def test_hopper_launch_of_latent_attention(monkeypatch):
     """Keys of 192 in two parts, values that lie in one tensor with the unrotated part of the keys."""
     op = made(8, 8, 192)
@@ -413,9 +510,9 @@ def test_operator_for_torch_compile(monkeypatch):
     inputs = given(op, [12, 5])
     want = op(**inputs)
 
-    def native(query, key, value, out, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, scale, *rest):
+    def native(query, key, value, out, cu_seqlens_q, cu_seqlens_k, lengths, scale, *rest):
         assert rest == (None, 0)
-        out.copy_(op.forward_native(query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_q))
+        out.copy_(op.forward_native(query, key, value, cu_seqlens_q, cu_seqlens_k, *lengths))
 
     monkeypatch.setattr(flash_attn_prefill, "launch_blocks", native)
     compiled = torch.compile(op.forward_cuda, fullgraph=True, backend="aot_eager")
@@ -455,6 +552,24 @@ LENGTHS = [
     ([512], None, 0), ([1000], None, 7192), ([300, 1, 77, 640, 0, 129], None, 100), ([128, 5, 64], [900, 5, 1088], 0),
     ([100, 200, 5, 30], [1000, 333, 4, 0], 0), ([3000], [5000], 0),
 ]  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("splits", [2, 4, 8])
+@pytest.mark.parametrize(
+    ("heads", "dim", "dim_v", "sinks"),
+    [(4, 128, 128, False), (3, 64, 64, True), (2, 192, 128, False), (2, 256, 256, True)],
+)
+@pytest.mark.parametrize(
+    ("q_lens", "k_lens"),
+    [([512], [1536]), ([2048], [3072]), ([1000], None), ([300, 1, 77, 640, 0, 129], [900, 1, 277, 640, 5, 3000]),
+     ([100, 200, 5, 30], [1000, 333, 4, 0])],
+)  # fmt: skip
+def test_cuda_agrees_with_split_keys(monkeypatch, splits, heads, dim, dim_v, sinks, q_lens, k_lens):
+    op = made(heads, 1, dim)
+    monkeypatch.setattr(flash_attn_prefill, "has_short_prompts", lambda *args: False)
+    monkeypatch.setattr(flash_attn_prefill, "split_count", lambda *args: splits)
+    on_gpu(op, given(op, q_lens, k_lens, torch.bfloat16, "cuda", dim_v=dim_v, sinks=sinks))
 
 
 @pytest.mark.gpu
