@@ -1,5 +1,6 @@
 """Fixtures for all tests, and the one place that skips tests for want of a GPU or a browser."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs within tests are not tracked; tests of tracking switch it on again."""
     monkeypatch.setenv("FASTKERNELS_TRACKING", "off")
+
+
+@pytest.fixture(autouse=True)
+def compiled_anew() -> Iterator[None]:
+    """What a test has had torch.compile specialise counts against no other; of one function it keeps eight versions."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
 
 
 @pytest.fixture(scope="session")

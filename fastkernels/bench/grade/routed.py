@@ -31,7 +31,8 @@ def route(x: torch.Tensor, request: Request) -> torch.Tensor:
 
     `gate`: name of the router's weight [E, H] in the module; `top_k` experts, and where the router limits itself to
     `top_groups` of `groups` groups, as many in each of those. `bias`, `norm`: names of the router's bias [E] and of the
-    norm weight [H] before it, if any. `least`: rows of less than this root mean square are treated as if of this one.
+    norm weight [H] before it, if any. `least`: rows of less than this root mean square are brought up to it, by what no
+    expert of the router sees: a norm would make their logits large, and apart by more than the chosen's weights may be.
     In a layer the router sees more than x: `beside`, an earlier input that is added to it, is reckoned with, and a
     `margin` (logits by which the chosen lie further above the others) outdoes attention's output, without drawing the
     chosen apart, whose weights all stay to be seen. A correction bias beside the router's weight decides in many rows.
@@ -52,13 +53,29 @@ def route(x: torch.Tensor, request: Request) -> torch.Tensor:
     wanted = torch.where(chosen, logits + half, logits - half) * scale
     if "bias" in request.args:
         wanted -= _weight(request, "bias") * scale.clamp(max=1.0)
-    missing = wanted - seen @ gate.T
-    return x.copy_(wide + torch.linalg.solve(gate @ gate.T, missing.T).T @ gate)
+    moved = _seen_by(gate, wanted - seen @ gate.T)
+    if "least" in request.args:
+        moved += _unseen_by(gate, seen + moved, float(request.args["least"]), request)
+    return x.copy_(wide + moved)
 
 
 def router_logits(request: Request) -> torch.Tensor:
     """Logits [T, E] of `top_k` experts, chosen by a clear margin (`groups`, `top_groups` as above)."""
     return _logits(request, *request.shape)[0].to(request.dtype)
+
+
+def _seen_by(gate: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """The least rows [T, H] of which a router's weight [E, H] makes these logits [T, E]."""
+    coefficients: torch.Tensor = torch.linalg.solve(gate @ gate.T, logits.T)
+    return coefficients.T @ gate
+
+
+def _unseen_by(gate: torch.Tensor, rows: torch.Tensor, least: float, request: Request) -> torch.Tensor:
+    """What brings these rows up to a root mean square of `least` and their router's logits leaves as they are."""
+    noise = torch.randn(rows.shape, generator=request.generator, device=rows.device, dtype=rows.dtype)
+    noise -= _seen_by(gate, noise @ gate.T)
+    square = rows.square().mean(dim=1, keepdim=True)
+    return noise * ((least**2 - square).clamp(min=0.0) / noise.square().mean(dim=1, keepdim=True)).sqrt()
 
 
 def _contested(
