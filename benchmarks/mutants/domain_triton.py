@@ -74,7 +74,11 @@ ATTENTION: tuple[Row, ...] = tuple(("L1.flash_attn_decode", *rest) for rest in (
     ("dropped rescaling", "return weight, acc * gl.convert_layout(fade, gl.SliceLayout(1, O_LAYOUT))[:, None], new_top, total",
      "return weight, acc, new_top, total"),
     ("wrong bound", "mask=(out_at < q_len)[:, None])", "mask=(out_at < q_len - 1)[:, None])"),
-    ("dropped borders", "gl.store(to, y, mask=(out_at < q_len)[:, None])", "gl.store(to, y)"),
+    ("dropped borders", "(column * DV + dim)[None, :], y, mask=(out_at < q_len)[:, None])",
+     "(column * DV + dim)[None, :], y)"),
+    ("last keys skipped", "(blocks - lowest + SPLITS - 1) // SPLITS", "(blocks - lowest) // SPLITS"),
+    ("wrong split", "        at = first + split * HEADS\n", "        at = first\n"),
+    ("dropped weight", "total += weight\n        acc +=", "total += 1.0\n        acc +="),
 ))  # fmt: skip
 
 KERNELS = (*ELEMENTWISE, *PRODUCTS, *ATTENTION)
