@@ -35,43 +35,44 @@ JOINED_ROWS = 16
 @triton.jit(do_not_specialize=["levels", "scale_log2e"])
 def flash_attn_prefill_kernel(
     q_ptr, k_ptr, v_ptr, sinks_ptr, out_ptr, cu_q_ptr, cu_k_ptr, q_row, q_head, k_row, k_head, v_row, v_head, levels,
-    scale_log2e, HEADS: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, BLOCK_D: tl.constexpr,
-    BLOCK_DV: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, WINDOW: tl.constexpr,
+    scale_log2e, HEADS: tl.constexpr, GROUP: tl.constexpr, PACK: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
+    BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, WINDOW: tl.constexpr,
 ):
-    """BLOCK_M query rows of one head, online softmax in float32 (FlashAttention-2, Dao, 2023).
+    """BLOCK_M query rows, each token's in PACK heads of one group; online softmax in float32.
 
-    Programs start with the rows that see the most keys. Key blocks wholly before the diagonal need no mask, but for a
-    WINDOW (0: none), whose first block is the first that any of the rows sees.
+    (FlashAttention-2, Dao, 2023.) Programs start with the rows that see the most keys. Key blocks wholly before the
+    diagonal need no mask, but for a WINDOW (0: none), whose first block is the first that any of the rows sees.
     """
     scale_log2e = tl.cast(scale_log2e, tl.float32)  # torch.compile passes float64
-    head = tl.program_id(0) % HEADS
-    seq = tl.program_id(0) // HEADS
-    level = levels - 1 - tl.program_id(1)
+    pack = tl.program_id(0) % (HEADS // PACK)
+    seq = tl.program_id(0) // (HEADS // PACK)
+    low_row = (levels - 1 - tl.program_id(1)) * (BLOCK_M // PACK)
     q_begin = tl.load(cu_q_ptr + seq)
     q_len = tl.load(cu_q_ptr + seq + 1) - q_begin
     k_begin = tl.load(cu_k_ptr + seq)
     k_len = tl.load(cu_k_ptr + seq + 1) - k_begin
-    if level * BLOCK_M >= q_len:
+    if low_row >= q_len:
         return
     shift = k_len - q_len
-    row = level * BLOCK_M + tl.arange(0, BLOCK_M)
+    row = low_row + tl.arange(0, BLOCK_M) // PACK
+    head = pack * PACK + tl.arange(0, BLOCK_M) % PACK
     dim, dim_v = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_DV)
     in_dim, in_dim_v = (dim < D)[None, :], (dim_v < DV)[None, :]
     in_row = (row < q_len)[:, None]
     q_at = (q_begin + row).to(tl.int64)[:, None]
-    q = tl.load(q_ptr + q_at * q_row + head * q_head + dim[None, :], mask=in_row & in_dim, other=0.0)
+    q = tl.load(q_ptr + q_at * q_row + head[:, None] * q_head + dim[None, :], mask=in_row & in_dim, other=0.0)
     top = tl.full([BLOCK_M], float("-inf"), tl.float32)
     total = tl.full([BLOCK_M], 0.0, tl.float32)
     acc = tl.full([BLOCK_M, BLOCK_DV], 0.0, tl.float32)
-    k_base = k_ptr + k_begin.to(tl.int64) * k_row + head // GROUP * k_head + dim[None, :]
-    v_base = v_ptr + k_begin.to(tl.int64) * v_row + head // GROUP * v_head + dim_v[None, :]
-    seen = tl.minimum(k_len, level * BLOCK_M + BLOCK_M + shift)
+    k_base = k_ptr + k_begin.to(tl.int64) * k_row + pack * PACK // GROUP * k_head + dim[None, :]
+    v_base = v_ptr + k_begin.to(tl.int64) * v_row + pack * PACK // GROUP * v_head + dim_v[None, :]
+    seen = tl.minimum(k_len, low_row + BLOCK_M // PACK + shift)
     if WINDOW > 0:
-        first = tl.maximum(level * BLOCK_M + shift + 1 - WINDOW, 0) // BLOCK_N * BLOCK_N
+        first = tl.maximum(low_row + shift + 1 - WINDOW, 0) // BLOCK_N * BLOCK_N
         whole = first
     else:
         first = 0
-        whole = tl.minimum(tl.maximum(level * BLOCK_M + shift + 1, 0), k_len) // BLOCK_N * BLOCK_N
+        whole = tl.minimum(tl.maximum(low_row + shift + 1, 0), k_len) // BLOCK_N * BLOCK_N
     for start in range(first, whole, BLOCK_N):
         at = (start + tl.arange(0, BLOCK_N)).to(tl.int64)[:, None]
         k = tl.load(k_base + at * k_row, mask=in_dim, other=0.0)
@@ -106,7 +107,7 @@ def flash_attn_prefill_kernel(
         sink = tl.load(sinks_ptr + head).to(tl.float32) * LOG2_E
         total += tl.exp2(sink - tl.where(top == float("-inf"), 0.0, top))
     y = acc * tl.where(total > 0.0, 1.0 / tl.where(total > 0.0, total, 1.0), 0.0)[:, None]
-    to = out_ptr + q_at * (HEADS * DV) + head * DV + dim_v[None, :]
+    to = out_ptr + q_at * (HEADS * DV) + head[:, None] * DV + dim_v[None, :]
     tl.store(to, y.to(out_ptr.dtype.element_ty), mask=in_row & in_dim_v)
 
 
@@ -573,15 +574,21 @@ def join_splits(
 def launch_blocks(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, out: torch.Tensor, cu_seqlens_q: torch.Tensor,
     cu_seqlens_k: torch.Tensor, lengths: tuple[int, int], scale: float, sinks: torch.Tensor | None, window: int,
+    pack: int | None = None,
 ) -> None:  # fmt: skip
-    """A program for each tile that a sequence of the most queries, lengths[0], would have."""
+    """A program for each tile that a sequence of the most queries, lengths[0], would have.
+
+    pack: heads of a group that share a tile; as many as are a power of two where none is given.
+    """
     sequences, (_, heads, dim), block = cu_seqlens_q.shape[0] - 1, query.shape, block_size(query)
-    levels = triton.cdiv(lengths[0], block)
+    group = heads // key.shape[1]
+    pack = min(group & -group, block) if pack is None else pack
+    levels = triton.cdiv(lengths[0], block // pack)
     if not sequences or not levels:
         return
-    flash_attn_prefill_kernel[(sequences * heads, levels)](
+    flash_attn_prefill_kernel[(sequences * heads // pack, levels)](
         query, key, value, sinks, out, cu_seqlens_q, cu_seqlens_k, *query.stride()[:2], *key.stride()[:2],
-        *value.stride()[:2], levels, scale * LOG2_E.value, HEADS=heads, GROUP=heads // key.shape[1], D=dim,
+        *value.stride()[:2], levels, scale * LOG2_E.value, HEADS=heads, GROUP=group, PACK=pack, D=dim,
         DV=value.shape[2], BLOCK_D=max(16, triton.next_power_of_2(dim)),
         BLOCK_DV=max(16, triton.next_power_of_2(value.shape[2])), BLOCK_M=block, BLOCK_N=block, WINDOW=window,
         num_warps=4, num_stages=2,

@@ -162,7 +162,7 @@ def run(interpreter, op, inputs, **kwargs):
     return interpreter(op, init, inputs, **kwargs)[0]
 
 
-@pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(2, 1, 64), (3, 3, 24), (2, 2, 96), (4, 1, 128)])
+@pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(2, 1, 64), (3, 3, 24), (2, 2, 96), (4, 1, 128), (12, 2, 16)])
 @pytest.mark.parametrize(
     ("q_lens", "k_lens"), [([1, 65, 0], None), ([3, 70], [75, 200]), ([64], [128]), ([70, 2], [3, 0])]
 )
@@ -202,7 +202,10 @@ def test_kernel_in_half_precision_on_slices_of_a_fused_projection(interpreter):
         ("column[None, :] <= row[:, None] + shift", "column[None, :] <= row[:, None] + shift + 1"),
         ("start in range(whole, seen, BLOCK_N)", "start in range(whole, seen - BLOCK_N, BLOCK_N)"),
         ("total = total * fade +", "total = total +"),
-        ("head // GROUP * v_head", "head % 2 * v_head"),
+        ("pack * PACK // GROUP * v_head", "0 * v_head"),
+        ("low_row + tl.arange(0, BLOCK_M) // PACK", "low_row + tl.arange(0, BLOCK_M)"),
+        ("pack * PACK + tl.arange(0, BLOCK_M) % PACK", "pack * PACK"),
+        ("low_row + BLOCK_M // PACK + shift", "low_row + shift"),
         ("shift = k_len - q_len", "shift = 0"),
     ],
 )
@@ -218,7 +221,7 @@ def test_a_wrong_kernel_is_found(interpreter, mutation):
     "mutation",
     [
         ("row[:, None] + shift - WINDOW)", "row[:, None] + shift - WINDOW - 1)"),
-        ("level * BLOCK_M + shift + 1 - WINDOW, 0)", "level * BLOCK_M + shift + 65 - WINDOW, 0)"),
+        ("low_row + shift + 1 - WINDOW, 0)", "low_row + shift + 65 - WINDOW, 0)"),
         ("tl.load(sinks_ptr + head)", "tl.load(sinks_ptr)"),
         ("total += tl.exp2(sink - tl.where(top", "total += tl.exp2(sink - 0 * tl.where(top"),
     ],
@@ -337,7 +340,7 @@ def test_portable_kernel_compiles_for_hopper(compile_for_hopper):
     types = dict.fromkeys(names, "i32") | dict.fromkeys(("q_ptr", "k_ptr", "v_ptr", "out_ptr"), "*bf16")
     types |= dict.fromkeys(("cu_q_ptr", "cu_k_ptr"), "*i32") | {"scale_log2e": "fp32"}
     constants = {"HEADS": 32, "GROUP": 4, "D": 128, "BLOCK_D": 128, "BLOCK_M": 64, "BLOCK_N": 64}
-    constants |= {"DV": 128, "BLOCK_DV": 128}
+    constants |= {"PACK": 4, "DV": 128, "BLOCK_DV": 128}
     plain = constants | {"WINDOW": 0, "sinks_ptr": None}
     assert "wgmma.mma_async" in compile_for_hopper(flash_attn_prefill_kernel, types, plain).ptx
     types["sinks_ptr"] = "*bf16"
