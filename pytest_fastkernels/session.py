@@ -13,13 +13,13 @@ from pytest_fastkernels.benchmark_bridge import BenchmarkBridge
 from pytest_fastkernels.options import Settings, read_settings
 from pytest_fastkernels.report_hooks import ReportHooks
 from pytest_fastkernels.run import Run, decide
-from pytest_fastkernels.xdist_bridge import KEY, XdistBridge, handed_over, is_distributed
+from pytest_fastkernels.xdist_bridge import KEY, XdistBridge, handed_over, is_distributed, with_one_gpu_each
 
 if TYPE_CHECKING:
     from fastkernels.manifest import Scenario
     from fastkernels.results import KernelBenchResult, LeftOut, ScenarioResult
     from pytest_fastkernels.grading import Grader
-    from pytest_fastkernels.plan import Plan
+    from pytest_fastkernels.plan import LeftOutRule, Plan
     from pytest_fastkernels.record import RunRecord
     from pytest_fastkernels.report import Report
 
@@ -67,10 +67,14 @@ class FkSession:
         from pytest_fastkernels.plan import make_plan
 
         decided = self.run.left_out
-        plan = make_plan(self.settings, self.run.addresses, self.grader.left_out if decided is None else decided)
+        plan = make_plan(self.settings, self.run.addresses, self._left_out_rule() if decided is None else decided)
         if decided is None:
             self.run = self.run.planned(self.grader.device, plan.left_out)
         return plan
+
+    def _left_out_rule(self) -> "LeftOutRule":
+        rule = self.grader.left_out
+        return with_one_gpu_each(rule) if self.is_controller and self.grader.device == "cuda" else rule
 
     @cached_property
     def by_id(self) -> "Mapping[str, Scenario]":

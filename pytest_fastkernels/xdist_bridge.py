@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from fastkernels.manifest import Scenario
+    from fastkernels.results import LeftOut
+    from pytest_fastkernels.plan import LeftOutRule
     from pytest_fastkernels.session import FkSession
 
 KEY = "fastkernels"
@@ -34,6 +37,17 @@ def visible_gpus() -> list[str]:
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [str(index) for index in range(count)] if listed is None else [gpu.strip() for gpu in listed.split(",")]
     return names[:count]
+
+
+def with_one_gpu_each(rule: "LeftOutRule") -> "LeftOutRule":
+    """The same rule where each worker has one GPU: scenarios of several ranks are left out besides."""
+    from fastkernels.results import LeftOut
+
+    def left_out(scenario: "Scenario") -> "LeftOut | None":
+        reason = f"{scenario.ranks} ranks at once: 1 GPU for each worker of -n"
+        return rule(scenario) or (LeftOut(scenario.id, reason) if scenario.ranks > 1 else None)
+
+    return left_out
 
 
 class XdistBridge:

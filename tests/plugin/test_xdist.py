@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_fastkernels import xdist_bridge
+from pytest_fastkernels.session import FkSession
 
 
 @pytest.mark.parametrize("mode", [("-n8",), ("-n2", "--dist=loadgroup"), ("-n2", "--dist=worksteal")])
@@ -47,6 +48,16 @@ def test_gpus_are_dealt_out_round_robin(monkeypatch, listed, count, expected):
     specs = [SimpleNamespace(env={}) for _ in range(3)]
     xdist_bridge.XdistBridge(SimpleNamespace(device="cuda")).pytest_xdist_setupnodes(specs)
     assert [spec.env.get("CUDA_VISIBLE_DEVICES") for spec in specs] == expected
+
+
+@pytest.mark.parametrize(("device", "controller", "expected"), [
+    ("cuda", True, ["2 ranks at once: 1 GPU for each worker of -n"]), ("cuda", False, []), ("cpu", True, [])])
+def test_workers_with_a_gpu_each_leave_several_ranks_out(project, device, controller, expected):
+    session = FkSession(project.pytester.parseconfig())
+    session.is_controller, session.opened = controller, SimpleNamespace(device=device, left_out=lambda scenario: None)
+    rule = session._left_out_rule()
+    found = [rule(SimpleNamespace(id="allreduce[a]", ranks=ranks)) for ranks in (1, 2)]
+    assert [left.reason for left in found if left] == expected
 
 
 def test_a_cpu_run_leaves_the_environment_of_workers_alone():

@@ -8,7 +8,7 @@ blocks, which hold other data), exported by the trusted worker through CUDA IPC.
 import mmap
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -76,6 +76,12 @@ def open_memory(device: torch.device, fd: int) -> Memory:
 
         return CudaMemory(device)
     return FileMemory(fd)
+
+
+def open_arenas(device: torch.device, fds: Sequence[int]) -> "list[Arena]":
+    """Arenas on a device, which is made ready first."""
+    torch.zeros(1, device=device)
+    return [Arena(open_memory(device, fd)) for fd in fds]
 
 
 class Arena:

@@ -67,7 +67,7 @@ class CandidateService(Service):
 
     def on_join(self, message: Message) -> Message:
         """Be one rank of several; answers once all are there."""
-        self._ranks = self._peers.join(message["rank"], message["size"], message["port"])
+        self._ranks = self._peers.join(message["rank"], message["size"], message["port"], self.device)
         return {}
 
     def enter_group(self, scenario: Scenario) -> None:

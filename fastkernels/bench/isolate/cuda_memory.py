@@ -45,9 +45,9 @@ class CudaMemory:
         if self._address:
             self._retired.append(self._address)
         address = ctypes.c_uint64(0)
-        _check(_driver().cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(size)), f"allocating {size} bytes")
+        self._call(f"allocating {size} bytes", "cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
         handle = IpcHandle()
-        _check(_driver().cuIpcGetMemHandle(ctypes.byref(handle), address), "exporting memory")
+        self._call("exporting memory", "cuIpcGetMemHandle", ctypes.byref(handle), address)
         self._handle = bytes(handle)
         self._see(address.value, size)
 
@@ -55,7 +55,7 @@ class CudaMemory:
         """Size and handle. The other process reads it before this is called again, which frees what it has left."""
         torch.cuda.synchronize(self._device)
         for address in self._outdated:
-            _check(_driver().cuMemFree_v2(ctypes.c_uint64(address)), "freeing memory")
+            self._call("freeing memory", "cuMemFree_v2", ctypes.c_uint64(address))
         self._outdated, self._retired = self._retired, []
         return {"bytes": self.view.numel(), "handle": self._handle.hex()}
 
@@ -66,10 +66,10 @@ class CudaMemory:
             return
         torch.cuda.synchronize(self._device)
         if self._address:
-            _check(_driver().cuIpcCloseMemHandle(ctypes.c_uint64(self._address)), "closing shared memory")
+            self._call("closing shared memory", "cuIpcCloseMemHandle", ctypes.c_uint64(self._address))
         address = ctypes.c_uint64(0)
         shared = IpcHandle.from_buffer_copy(handle)
-        _check(_driver().cuIpcOpenMemHandle_v2(ctypes.byref(address), shared, _PEER_ACCESS), "opening shared memory")
+        self._call("opening shared memory", "cuIpcOpenMemHandle_v2", ctypes.byref(address), shared, _PEER_ACCESS)
         self._handle = handle
         self._see(address.value, reference["bytes"])
 
@@ -80,13 +80,15 @@ class CudaMemory:
         self._address = address
         self.view = torch.as_tensor(DeviceBytes(address, size), device=self._device)
 
+    def _call(self, doing: str, function: str, *arguments: Any) -> None:
+        """Call the driver in the context that torch has on this device, whichever is the current one."""
+        with torch.cuda.device(self._device):
+            status = getattr(_driver(self._device), function)(*arguments)
+        if status != 0:
+            raise RuntimeError(f"{doing}: CUDA driver error {status}")
+
 
 @cache
-def _driver() -> ctypes.CDLL:
-    torch.zeros(1, device="cuda")  # makes torch's context current, in which the calls work
+def _driver(device: torch.device) -> ctypes.CDLL:
+    torch.zeros(1, device=device)  # makes torch's context there, in which the calls work
     return ctypes.CDLL("libcuda.so.1")
-
-
-def _check(status: int, doing: str) -> None:
-    if status != 0:
-        raise RuntimeError(f"{doing}: CUDA driver error {status}")

@@ -3,14 +3,17 @@
 What a rank's call must give follows from the parts of all: the trusted side knows them and exchanges nothing.
 """
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
 from torch import nn
 
 from fastkernels.bench.grade import Draw
-from fastkernels.bench.isolate.arena import Arena
+from fastkernels.bench.isolate.arena import Arena, open_arenas
 from fastkernels.bench.isolate.baseline_worker import BaselineService
+from fastkernels.bench.isolate.devices import device_of
 from fastkernels.bench.isolate.files import ARENAS
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.manifest import Scenario
@@ -21,8 +24,13 @@ SEED_STEP = 0x9E3779B97F4A7C15
 """Tells the seeds of ranks apart."""
 
 
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Make a GPU the current one within a block; nothing on a CPU."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 class KnownParts:
-    """A tensor parallel group whose other ranks are not there, but their parts are known."""
+    """A tensor parallel group whose other ranks are not there, but their parts are known, on whatever device."""
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
@@ -37,12 +45,12 @@ class KnownParts:
     def all_reduce(self, x: torch.Tensor) -> torch.Tensor:
         """The sum of all parts in order of rank, rounded to x's dtype after each; written into x."""
         for rank, part in enumerate(self.parts):
-            x = x.copy_(part) if rank == 0 else x.add_(part.to(x.dtype))
+            x = x.copy_(part) if rank == 0 else x.add_(part.to(x))
         return x
 
     def all_gather(self, x: torch.Tensor) -> torch.Tensor:
         """All parts joined along the last dimension."""
-        return torch.cat([part.to(x.dtype) for part in self.parts], dim=-1) if self.parts else x
+        return torch.cat([part.to(x) for part in self.parts], dim=-1) if self.parts else x
 
 
 class RankBaseline(BaselineService):
@@ -51,6 +59,11 @@ class RankBaseline(BaselineService):
     def __init__(self, device: torch.device, arenas: list[Arena], group: KnownParts) -> None:
         super().__init__(device, arenas)
         self.group = group
+
+    def handle(self, message: Message) -> Message:
+        """Answer one request with the rank's device as the current one."""
+        with current(self.device):
+            return super().handle(message)
 
     def enter_group(self, scenario: Scenario) -> None:
         """Nothing: modules of several ranks live in this process, and each finds its group when it is built."""
@@ -79,10 +92,15 @@ class RankBaseline(BaselineService):
 class GroupBaseline:
     """Answers requests that name a `rank`; what names none goes to all."""
 
-    def __init__(self, device: torch.device, arenas: list[Arena]) -> None:
-        size = len(arenas) // ARENAS
-        self._ranks = [RankBaseline(device, arenas[ARENAS * rank:ARENAS * (rank + 1)], KnownParts(rank, size))
-                       for rank in range(size)]
+    def __init__(self, kind: str, fds: Sequence[int]) -> None:
+        """kind: `cpu` or `cuda`, where each rank has its GPU. fds: the files of all arenas, in order of rank."""
+        size = len(fds) // ARENAS
+        self._ranks = []
+        for rank in range(size):
+            device = torch.device(device_of(rank, kind))
+            with current(device):
+                arenas = open_arenas(device, fds[ARENAS * rank:ARENAS * (rank + 1)])
+                self._ranks.append(RankBaseline(device, arenas, KnownParts(rank, size)))
 
     def handle(self, message: Message) -> Message:
         """Answer one request; before a call is judged every rank learns the parts of all."""

@@ -108,7 +108,7 @@ def confine(sandbox: Sandbox, scratch: str, parent: int, kept: Iterable[int], hi
             landlock.restrict((scratch, *_DEVICES, *shm), abstract_sockets=False, tcp=sandbox.tcp)
         else:  # CUDA: processes pass descriptors through abstract sockets
             mps = filter(None, [os.environ.get("CUDA_MPS_PIPE_DIRECTORY")])
-            landlock.restrict((scratch, *_CUDA, *mps), abstract_sockets=True)
+            landlock.restrict((scratch, *_CUDA, *mps), abstract_sockets=True, tcp=sandbox.tcp)
 
 
 def _try_namespaces() -> str:

@@ -73,10 +73,10 @@ def rebuild(node: object, leaves: Sequence[torch.Tensor], used: set[int], depth:
 
 
 def _on_device(tensor: torch.Tensor, device: str) -> torch.Tensor:
-    """The tensor as it was where it does not lie on the arena's device."""
-    kind = device.split(":")[0]
-    if kind == tensor.device.type:
+    """The tensor as it was where it does not lie on the arena's device; one of another GPU without contents."""
+    if device == str(tensor.device):
         return tensor
+    kind = device.split(":")[0]
     if kind not in ("cpu", "cuda", "meta"):
         raise ProtocolError(f"a tensor on {device[:50]!r}")
     return tensor.to("cpu" if kind == "cpu" else "meta")

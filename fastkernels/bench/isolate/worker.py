@@ -63,27 +63,27 @@ def hide_memory() -> None:
 
 
 def open_service(role: str, device_name: str, arenas: list[int]) -> Answers:
-    """Import torch and build the service of this role, with its device ready."""
+    """Import torch and build the service of this role, with its device ready; one GPU of several is the current one."""
     import torch
 
-    from fastkernels.bench.isolate.arena import Arena, open_memory
+    from fastkernels.bench.isolate.arena import open_arenas
 
     device = torch.device(device_name)
-    torch.zeros(1, device=device)
-    opened = [Arena(open_memory(device, fd)) for fd in arenas]
+    if device.index is not None:
+        torch.cuda.set_device(device)
     service: Answers
     if role == "ranks":
         from fastkernels.bench.isolate.rank_baseline import GroupBaseline
 
-        service = GroupBaseline(device, opened)
+        service = GroupBaseline(device.type, arenas)
     elif role == "baseline":
         from fastkernels.bench.isolate.baseline_worker import BaselineService
 
-        service = BaselineService(device, opened)
+        service = BaselineService(device, open_arenas(device, arenas))
     else:
         from fastkernels.bench.isolate.candidate_worker import CandidateService
 
-        service = CandidateService(device, opened)
+        service = CandidateService(device, open_arenas(device, arenas))
     gc.collect()
     gc.freeze()  # what is loaded now stays; collecting after a scenario then looks at the scenario's objects alone
     return service

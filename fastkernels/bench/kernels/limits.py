@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from fastkernels.bench.isolate.providers import VLLM, why_not
-from fastkernels.bench.kernels.settings import GraderSettings, resolve_device
+from fastkernels.bench.kernels.settings import GraderSettings, resolve_device, too_few_gpus
 from fastkernels.manifest import InputSpec, Scenario
 from fastkernels.results import LeftOut
 
@@ -45,15 +45,15 @@ def left_out(scenario: Scenario, settings: GraderSettings) -> LeftOut | None:
 
     On a CPU: over 512 tokens, and above level 1 too many operations. On both: more memory than there is. Token counts
     in `settings.seqlens` stay. Whatever is asked for: with vLLM as the baseline what it has no counterpart for, and
-    several ranks on CUDA or where the sandbox has to be whole.
+    several ranks where there are fewer GPUs or the sandbox has to be whole.
     """
     device = resolve_device(settings.device)
     lacking = why_not(scenario, device) if settings.baseline == VLLM else None
     if lacking:
         return LeftOut(scenario.id, f"no baseline in vLLM: {lacking}")
-    if scenario.ranks > 1 and (device == "cuda" or settings.sandbox == "require"):
-        why = "a CPU's only so far" if device == "cuda" else "not under --fk-sandbox=require: ranks need a network"
-        return LeftOut(scenario.id, f"{scenario.ranks} ranks at once: {why}")
+    lacking = _too_little_for(scenario.ranks, device, settings) if scenario.ranks > 1 else ""
+    if lacking:
+        return LeftOut(scenario.id, lacking)
     if scenario.tokens in settings.seqlens:
         return None
     how = f"ask with --fk-seqlen={scenario.tokens}"
@@ -66,6 +66,13 @@ def left_out(scenario: Scenario, settings: GraderSettings) -> LeftOut | None:
     if needed > at_hand:
         return LeftOut(scenario.id, f"about {_gib(needed)} needed, {_gib(at_hand)} at hand on {device} ({how})")
     return None
+
+
+def _too_little_for(ranks: int, device: str, settings: GraderSettings) -> str:
+    """Why several ranks cannot be graded here, or ''."""
+    if settings.sandbox == "require":
+        return f"{ranks} ranks at once: not under --fk-sandbox=require: ranks need a network"
+    return too_few_gpus(ranks, device)
 
 
 def _too_slow_on_cpu(scenario: Scenario) -> str:

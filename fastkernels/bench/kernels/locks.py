@@ -12,6 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from fastkernels.bench.isolate.devices import kind_of
+
 _POLL_S = 0.01
 
 
@@ -44,12 +46,13 @@ def work_section(device: str) -> Iterator[float]:
 
 @contextmanager
 def _section(device: str, kind: int) -> Iterator[float]:
-    """On CUDA there is one device per CUDA_VISIBLE_DEVICES, so that workers with a GPU of their own do not wait.
+    """On CUDA all GPUs of one CUDA_VISIBLE_DEVICES are one device, so that workers with GPUs of their own do not wait.
 
     Everyone passes a gate first, which whoever waits to time keeps shut: further work cannot put timing off for ever.
     """
-    visible = re.sub(r"\W+", "-", os.environ.get("CUDA_VISIBLE_DEVICES", "all")) if device == "cuda" else "all"
-    name = f"{device}-{visible}"
+    on_cuda = kind_of(device) == "cuda"
+    visible = re.sub(r"\W+", "-", os.environ.get("CUDA_VISIBLE_DEVICES", "all")) if on_cuda else "all"
+    name = f"{kind_of(device)}-{visible}"
     started = time.monotonic()
     with (lock_root() / f"{name}.lock").open("w") as held:
         with (lock_root() / f"{name}.gate").open("w") as gate:

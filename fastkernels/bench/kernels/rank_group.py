@@ -5,12 +5,13 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fastkernels.bench.isolate.devices import device_of, kind_of
 from fastkernels.bench.isolate.memory import default_limit_bytes
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.sandbox import Sandbox, among_ranks
-from fastkernels.bench.kernels.settings import GraderSettings
-from fastkernels.bench.kernels.workers import CandidateFailedError, Side, Workers
-from fastkernels.errors import WorkerError
+from fastkernels.bench.kernels.settings import GraderSettings, too_few_gpus
+from fastkernels.bench.kernels.workers import START_TIMEOUT_S, CandidateFailedError, Side, Workers
+from fastkernels.errors import DeviceError, WorkerError
 from fastkernels.results import Verdict
 
 GRACE_S = 2.0
@@ -40,6 +41,13 @@ class RankWorkers(Workers):
         except CandidateFailedError as error:
             raise CandidateFailedError(error.verdict, f"rank {self.rank}: {error.message}", error.evidence) from error
 
+    def _timeout_s(self, request: Message) -> float:
+        joins = request["do"] in ("meet", "join")  # no candidate is imported by then
+        return START_TIMEOUT_S if joins else super()._timeout_s(request)
+
+    def _device_of(self, side: Side) -> str:
+        return kind_of(self.device) if side is self.trusted_side else self.device
+
     def _arenas_of(self, side: Side) -> list[int]:
         return self.all_arenas if side is self.trusted_side else self._arenas
 
@@ -48,15 +56,22 @@ class RankWorkers(Workers):
 
 
 class RankGroup:
-    """`size` ranks of one candidate, which speak to each other by torch.distributed; kept warm until `close`."""
+    """`size` ranks of one candidate, which speak to each other by torch.distributed; kept warm until `close`.
+
+    On CUDA rank r has the GPU `cuda:r`.
+    """
 
     def __init__(self, settings: GraderSettings, device: str, size: int) -> None:
+        """device: `cpu` or `cuda`; DeviceError where there are fewer GPUs than ranks."""
+        lacking = too_few_gpus(size, device)
+        if lacking:
+            raise DeviceError(lacking)
         self.size = size
         limit = settings.memory_limit_bytes or default_limit_bytes() // size
         settings = replace(settings, memory_limit_bytes=limit)
         trusted, arenas = Side("ranks"), list[int]()
-        self.workers = [RankWorkers(settings, device, trusted_side=trusted, rank=rank, all_arenas=arenas)
-                        for rank in range(size)]
+        self.workers = [RankWorkers(settings, device_of(rank, device), trusted_side=trusted, rank=rank,
+                                    all_arenas=arenas) for rank in range(size)]
         for workers in self.workers:
             arenas += workers.open_arenas()
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="fastkernels-rank")

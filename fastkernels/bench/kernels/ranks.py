@@ -1,6 +1,6 @@
 """Grades a scenario of several ranks: each rank's candidate is called at once on a part of its own, and each is judged.
 
-Correctness alone: what an exchange takes between processes of one machine's CPU says nothing about any other.
+Correctness alone: the two sides cannot be timed in turns, since the trusted one exchanges nothing.
 """
 
 from pathlib import Path
@@ -54,14 +54,14 @@ class RanksAttempt:
         draws = prepared[0]["draws"]
         if any(self._call_and_judge(index, last=index == draws - 1) for index in range(draws)):
             return
-        if self._call_and_judge(0):
+        if self._call_and_judge(0, in_order=True):
             self.found.wrong_again()
 
-    def _call_and_judge(self, index: int, last: bool = False) -> bool:
+    def _call_and_judge(self, index: int, last: bool = False, in_order: bool = False) -> bool:
         """Have every rank called on its part of a draw and judged; True where one is wrong."""
         drawn = [rank.trusted({"do": "draw", "index": index}) for rank in self._ranks]
-        answers = self._group.ask([{"do": "call", "inputs": one["inputs"], "arenas": one["arenas"], "last": last}
-                                   for one in drawn])
+        answers = self._group.ask([{"do": "call", "inputs": one["inputs"], "arenas": one["arenas"], "last": last,
+                                    "in_order": in_order} for one in drawn])
         return any(self._wrong(number, answer, drawn[number]["bytes"]) for number, answer in enumerate(answers))
 
     def _wrong(self, number: int, answer: Message, input_bytes: int) -> bool:

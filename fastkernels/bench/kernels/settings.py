@@ -107,6 +107,12 @@ def cuda_missing() -> str | None:
     return None if cuda_device_count() else "no CUDA device is found"
 
 
+def too_few_gpus(ranks: int, device: str) -> str:
+    """Why ranks that need a GPU each cannot run at once on this machine, or ''."""
+    gpus = cuda_device_count() if device == "cuda" else ranks
+    return "" if ranks <= gpus else f"{ranks} ranks at once: {gpus} GPU{'s' * (gpus != 1)} here"
+
+
 def cuda_device_count() -> int:
     """Devices that the CUDA driver shows to this process (CUDA_VISIBLE_DEVICES counts); 0 without a driver."""
     try:

@@ -120,7 +120,7 @@ class Workers:
         self._greet(side)
         assert side.process is not None
         try:
-            reply = side.process.request(request, self.settings.timeout_s)
+            reply = side.process.request(request, self._timeout_s(request))
         except WorkerEndedError as error:
             side.close()
             raise CandidateFailedError(error.verdict, f"{error.message} ({request['do']})", error.evidence) from error
@@ -149,10 +149,20 @@ class Workers:
 
     def _start(self, side: Side, hello: dict[str, Any], limit: int | None) -> None:
         if side.process is None:
-            side.process = WorkerProcess(side.role, self.device, self._arenas_of(side), limit, self._sandbox(),
-                                         self.hidden, self.settings.disk_limit_bytes)
+            side.process = WorkerProcess(side.role, self._device_of(side), self._arenas_of(side), limit,
+                                         self._sandbox(), self.hidden, self.settings.disk_limit_bytes)
             side.process.post({"do": "hello", **hello})
             side.greeted = False
+
+    def _timeout_s(self, request: Message) -> float:
+        """Longest that a request to the candidate may take."""
+        del request
+        return self.settings.timeout_s
+
+    def _device_of(self, side: Side) -> str:
+        """Where a side works."""
+        del side
+        return self.device
 
     def _arenas_of(self, side: Side) -> list[int]:
         """Descriptors of the arenas that a side sees."""

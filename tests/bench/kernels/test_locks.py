@@ -69,3 +69,13 @@ def test_devices_do_not_wait_for_each_other(monkeypatch):
     with timing_section("cuda") as waited_s:
         assert waited_s < 5
     leave.set()
+
+
+def test_the_gpus_of_one_process_are_one_device():
+    entered, leave = in_thread(work_section, "cuda:1")
+    assert entered.wait(5)
+    timing, also_leave = in_thread(timing_section, "cuda")
+    assert not timing.wait(0.2)
+    leave.set()
+    assert timing.wait(5)
+    also_leave.set()

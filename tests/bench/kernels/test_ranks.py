@@ -1,113 +1,61 @@
 """A scenario of several ranks: each is called at once on a part of its own, and each rank's sum is judged."""
 
-from dataclasses import replace
-
 import pytest
+from ranks_by_hand import (
+    AS_IF_ALL_HAD_THE_SAME,
+    FIRST_RANK_ONLY,
+    HONEST,
+    LAST_RANK_EXITS,
+    LAST_RANK_RAISES,
+    LAST_RANK_SLEEPS,
+    LAST_RANK_SLEEPS_ON_320_CHANNELS,
+    OWN_PART,
+    STALE,
+    allreduce,
+    graded,
+    grader,
+)
 from results_by_hand import rms_norm
 
-from fastkernels.bench.kernels import GraderSettings, KernelGrader
+from fastkernels.bench.isolate.process import WorkerProcess
+from fastkernels.bench.kernels import GraderSettings, KernelGrader, settings
 from fastkernels.bench.kernels.limits import left_out
-from fastkernels.bench.kernels.rank_group import RankWorkers
-from fastkernels.bench.kernels.workers import CandidateFailedError
-from fastkernels.manifest import InputSpec, Scenario
+from fastkernels.bench.kernels.rank_group import RankGroup, RankWorkers
+from fastkernels.bench.kernels.workers import START_TIMEOUT_S, CandidateFailedError
+from fastkernels.errors import DeviceError
 from fastkernels.results import Verdict
-
-HEAD = '''
-import os
-import time
-import torch
-import torch.distributed as dist
-from torch import nn
-
-
-class AllReduce(nn.Module):
-    def forward(self, x):
-        rank, size = dist.get_rank(), dist.get_world_size()
-'''
-
-HONEST = '''
-        parts = [torch.empty_like(x) for _ in range(size)]
-        dist.all_gather(parts, x.contiguous())
-        return torch.stack([part.float() for part in parts]).sum(0).to(x.dtype)
-'''
-AS_IF_ALL_HAD_THE_SAME = '''
-        return x * size
-'''
-FIRST_RANK_ONLY = '''
-        own = x.clone()
-        dist.all_reduce(x)
-        return x if rank == 0 else own
-'''
-LAST_RANK_SLEEPS = '''
-        if rank == size - 1:
-            time.sleep(600)
-        dist.all_reduce(x)
-        return x
-'''
-LAST_RANK_EXITS = '''
-        if rank == size - 1:
-            os._exit(0)
-        dist.all_reduce(x)
-        return x
-'''
-LAST_RANK_RAISES = '''
-        if rank == size - 1:
-            raise ValueError("no peers")
-        dist.all_reduce(x)
-        return x
-'''
-STALE = '''
-        first = getattr(self, "first", None)
-        if first is None or first.shape != x.shape:
-            dist.all_reduce(x)
-            self.first = x.clone()
-        return self.first.clone()
-'''
-
-
-def allreduce(ranks: int = 2, tokens: int = 8, hidden: int = 256) -> Scenario:
-    x = InputSpec("x", "rank_part", ("tokens", hidden), "bfloat16", {"ranks": ranks})
-    return Scenario(op="allreduce", module="allreduce", class_name="AllReduce", level=1, category="llm", model="tiny",
-                    model_id="me/tiny", tp=ranks, tokens=tokens, phase="decode", variant="", init={}, inputs=(x,))
-
-
-def graded(folder, forward, scenario=None, timeout_s=60.0):
-    (folder / "L1").mkdir()
-    (folder / "L1" / "allreduce.py").write_text(HEAD + forward)
-    settings = GraderSettings(device="cpu", seed=3, timeout_s=timeout_s, candidates_dir=folder)
-    with KernelGrader(settings) as grader:
-        return grader.grade(scenario or allreduce())
 
 
 @pytest.mark.parametrize(("forward", "verdict", "says"), [
+    (OWN_PART, Verdict.WRONG_VALUES, "rank 0: output"),
     (AS_IF_ALL_HAD_THE_SAME, Verdict.WRONG_VALUES, "rank 0: output"),
     (FIRST_RANK_ONLY, Verdict.WRONG_VALUES, "rank 1: output"),
     (LAST_RANK_SLEEPS, Verdict.HUNG, "no answer within 12 s"),
     (LAST_RANK_EXITS, Verdict.EXITED, "rank 1: the process ended by itself with exit status 0"),
     (LAST_RANK_RAISES, Verdict.FORWARD_ERROR, "rank 1: forward raised ValueError: no peers"),
     (STALE, Verdict.WRONG_VALUES, "rank 0: output"),
-], ids=["as if all had the same", "first rank only", "last rank sleeps", "last rank exits", "last rank raises",
-        "stale"])
+], ids=["own part", "as if all had the same", "first rank only", "last rank sleeps", "last rank exits",
+        "last rank raises", "stale"])
 def test_a_rank_that_is_wrong_or_lost_is_named(tmp_path, forward, verdict, says):
-    result = graded(tmp_path, forward, timeout_s=12.0)
+    result = graded(tmp_path, forward, "cpu", timeout_s=12.0)
     assert result.verdict is verdict, (result.message, result.evidence)
     assert says in result.message
 
 
 def test_an_honest_sum_passes_and_is_not_timed(tmp_path):
-    result = graded(tmp_path, HONEST)
+    result = graded(tmp_path, HONEST, "cpu")
     assert result.verdict is Verdict.PASSED, (result.message, result.evidence)
     assert result.timing is None
     assert result.correctness.draws > 8
 
 
 def test_the_baseline_passes_on_four_ranks_and_alone_again_afterwards():
-    with KernelGrader(GraderSettings(device="cpu", self_test=True, timing=False)) as grader:
-        results = [grader.grade(one) for one in (allreduce(4), allreduce(2), rms_norm(), allreduce(2, tokens=1))]
+    with KernelGrader(GraderSettings(device="cpu", self_test=True, timing=False)) as opened:
+        results = [opened.grade(one) for one in (allreduce(4), allreduce(2), rms_norm(), allreduce(2, tokens=1))]
         assert [result.verdict for result in results] == [Verdict.PASSED] * 4, [r.message for r in results]
-        assert len(grader.worker_pids()) == 3, "two ranks and who judges them"
-        grader.close()
-        assert grader.worker_pids() == set()
+        assert len(opened.worker_pids()) == 3, "two ranks and who judges them"
+        opened.close()
+        assert opened.worker_pids() == set()
 
 
 def test_ranks_that_do_not_meet_are_the_harness_s_fault(monkeypatch):
@@ -118,15 +66,86 @@ def test_ranks_that_do_not_meet_are_the_harness_s_fault(monkeypatch):
 
     answer = RankWorkers.candidate
     monkeypatch.setattr(RankWorkers, "candidate", refused)
-    with KernelGrader(GraderSettings(device="cpu", self_test=True, timing=False)) as grader:
-        result = grader.grade(allreduce())
+    with KernelGrader(GraderSettings(device="cpu", self_test=True, timing=False)) as opened:
+        result = opened.grade(allreduce())
     assert result.verdict is Verdict.TASK_INVALID
     assert "2 ranks did not meet: refused" in result.message
 
 
-def test_where_ranks_cannot_be_graded_they_are_left_out(monkeypatch):
-    settings = GraderSettings(device="cpu", seqlens=(8,))
-    assert left_out(allreduce(), settings) is None
-    assert "--fk-sandbox=require" in left_out(allreduce(), replace(settings, sandbox="require")).reason
-    monkeypatch.setattr("fastkernels.bench.kernels.limits.resolve_device", lambda device: "cuda")
-    assert left_out(allreduce(), settings).reason == "2 ranks at once: a CPU's only so far"
+def test_all_ranks_of_one_that_hangs_are_replaced(tmp_path):
+    with grader(tmp_path, LAST_RANK_SLEEPS_ON_320_CHANNELS, "cpu", timeout_s=12.0) as opened:
+        assert opened.grade(allreduce()).verdict is Verdict.PASSED
+        before = opened.worker_pids()
+        assert opened.grade(allreduce(hidden=320)).verdict is Verdict.HUNG
+        assert len(opened.worker_pids() & before) == 1, "who judges them stays"
+        after = opened.grade(allreduce(tokens=1))
+        assert after.verdict is Verdict.PASSED, (after.message, after.evidence)
+        assert len(opened.worker_pids()) == 3
+
+
+def test_the_repeated_call_is_made_in_order_and_joining_is_no_candidate_s_time(monkeypatch):
+    def noted(self, message, timeout_s):
+        asked.append((message["do"], timeout_s, message.get("in_order")))
+        return request(self, message, timeout_s)
+
+    asked, request = [], WorkerProcess.request
+    monkeypatch.setattr(WorkerProcess, "request", noted)
+    with KernelGrader(GraderSettings(device="cpu", self_test=True, timeout_s=45.0)) as opened:
+        assert opened.grade(allreduce()).verdict is Verdict.PASSED
+    assert {timeout_s for what, timeout_s, _ in asked if what in ("meet", "join")} == {START_TIMEOUT_S}
+    calls = [(timeout_s, in_order) for what, timeout_s, in_order in asked if what == "call"]
+    assert calls[:-2] == [(45.0, False)] * (len(calls) - 2)
+    assert calls[-2:] == [(45.0, True)] * 2
+
+
+@pytest.mark.parametrize(("gpus", "ranks", "reason"), [
+    (1, 2, "2 ranks at once: 1 GPU here"), (2, 2, None), (2, 4, "4 ranks at once: 2 GPUs here"),
+    (2, 8, "8 ranks at once: 2 GPUs here"), (8, 8, None)])
+def test_more_ranks_than_gpus_are_left_out(monkeypatch, gpus, ranks, reason):
+    monkeypatch.setattr(settings, "cuda_missing", lambda: None)
+    monkeypatch.setattr(settings, "cuda_device_count", lambda: gpus)
+    on_cuda = GraderSettings(device="cuda", seqlens=(8,))
+    found = left_out(allreduce(ranks), on_cuda)
+    assert (found and found.reason) == reason
+    assert left_out(rms_norm(tokens=8), on_cuda) is None
+    assert left_out(allreduce(ranks), GraderSettings(device="cpu", seqlens=(8,))) is None
+    if reason:
+        with pytest.raises(DeviceError, match=reason):
+            RankGroup(on_cuda, "cuda", ranks)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_ranks_need_a_network(monkeypatch, device):
+    monkeypatch.setattr(settings, "cuda_missing", lambda: None)
+    monkeypatch.setattr(settings, "cuda_device_count", lambda: 2)
+    required = GraderSettings(device=device, seqlens=(8,), sandbox="require")
+    assert left_out(allreduce(), required).reason == "2 ranks at once: not under --fk-sandbox=require: " \
+                                                     "ranks need a network"
+
+
+class Unstarted:
+    """Notes where a worker's process would work."""
+
+    started = ()
+
+    def __init__(self, role, device, *rest):
+        Unstarted.started += ((role, device),)
+
+    def post(self, message):
+        assert message["do"] == "hello"
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(("device", "expected"), [
+    ("cuda", ["cuda", "cuda:0", "cuda:1", "cuda:2"]), ("cpu", ["cpu"] * 4)])
+def test_each_rank_has_a_gpu_of_its_own(monkeypatch, device, expected):
+    monkeypatch.setattr(settings, "cuda_device_count", lambda: 3)
+    monkeypatch.setattr("fastkernels.bench.kernels.workers.WorkerProcess", Unstarted)
+    monkeypatch.setattr(Unstarted, "started", ())
+    group = RankGroup(GraderSettings(device="cpu"), device, 3)
+    for workers in group.workers:
+        workers.ready(None, "")
+    group.close()
+    assert Unstarted.started == tuple(zip(["ranks"] + ["candidate"] * 3, expected, strict=True))
