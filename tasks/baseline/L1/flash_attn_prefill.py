@@ -18,7 +18,7 @@ HOPPER_SEQUENCES = 4096
 """The Hopper kernel looks through the lengths of this many sequences at most."""
 TILE = gl.constexpr(128)
 """Query rows of a tile in the Hopper kernel."""
-SHORT_TILES = 3
+SHORT_TILES = 4
 """Tiles of the longest prompt, at most, in batches of prompts that count as short."""
 HALF = gl.constexpr(64)
 """Rows of a tile that one warpgroup holds."""
@@ -510,13 +510,13 @@ def block_size(query: torch.Tensor) -> int:
 
 
 def has_short_prompts(query: torch.Tensor, key: torch.Tensor, sequences: int, max_seqlen_q: int) -> bool:
-    """Whether the average prompt with its context fills less than a tile of the Hopper kernel, and none many.
+    """Whether the average prompt with its context fills no more than a tile of the Hopper kernel, and none many.
 
-    Such tiles are slower than the portable kernel's of 64 rows: 8 prompts of together 512 tokens, the longest of 124 to
-    286, take 10 to 25 % less time there with 8 to 64 heads x 128; of 1024 tokens, where tiles are full, from 15 % less
-    to 8 % more (H200, benchmarks/short_prompts.py).
+    Such tiles are partly empty, and slower than the portable kernel's of 64 rows, which heads of a group share: 4 or 8
+    prompts of together 512 or 1024 tokens, the longest of 124 to 505, take up to 31 % less time there, and at most 1 %
+    more, with 8 to 64 heads x 128; of 2048 tokens from 7 % less to 15 % more (H200, benchmarks/short_prompts.py).
     """
-    short = key.shape[0] < sequences * TILE.value and max_seqlen_q <= SHORT_TILES * TILE.value
+    short = key.shape[0] <= sequences * TILE.value and max_seqlen_q <= SHORT_TILES * TILE.value
     return short and block_size(query) == 64
 
 

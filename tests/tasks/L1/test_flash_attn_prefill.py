@@ -404,7 +404,7 @@ class Recorder:
 
 @pytest.mark.parametrize(
     ("q_lens", "slack", "programs", "level_bits", "block_b"),
-    [([300], 0, 24, 2, 1), ([128] * 8, 0, 64 + 64, 1, 32), ([130] * 33, 1023, 132, 4, 64)],
+    [([300], 0, 24, 2, 1), ([256] * 8, 0, 132, 2, 32), ([130] * 33, 1023, 132, 4, 64)],
 )
 def test_hopper_launch(monkeypatch, q_lens, slack, programs, level_bits, block_b):
     op = made(8, 2, 128)
@@ -425,8 +425,9 @@ def test_hopper_launch(monkeypatch, q_lens, slack, programs, level_bits, block_b
 
 @pytest.mark.parametrize(
     ("dim", "q_lens", "k_lens", "portable"),
-    [(128, [64] * 8, None, True), (128, [128] * 8, None, False), (128, [1] * 8, [200] * 8, False),
-     (256, [64] * 8, None, False), (128, [384, 1, 1, 1, 1], None, True), (128, [385, 1, 1, 1, 1], None, False)],
+    [(128, [64] * 8, None, True), (128, [128] * 8, None, True), (128, [129] * 8, None, False),
+     (128, [1] * 8, [200] * 8, False), (256, [64] * 8, None, False), (128, [512, 1, 1, 1, 1], None, True),
+     (128, [513, 1, 1, 1, 1], None, False)],
 )  # fmt: skip
 def test_short_prompts_take_the_portable_kernel_on_hopper(monkeypatch, dim, q_lens, k_lens, portable):
     op = made(8, 2, dim)
@@ -484,9 +485,9 @@ def test_hopper_launch_of_latent_attention(monkeypatch):
     assert [m.shape for m in maps] == [[300, 1536], [300, 1536], [300, 7 * 256 + 128], [300, 1536], [300, 1536]]
 
 
-@pytest.mark.parametrize(("max_seqlen", "seen"), [(128, 0), (129, 128)])
+@pytest.mark.parametrize(("max_seqlen", "seen"), [(256, 0), (257, 256)])
 def test_a_window_that_hides_nothing_is_none(monkeypatch, max_seqlen, seen):
-    op = made(8, 2, 64, 128)
+    op = made(8, 2, 64, 256)
     inputs = given(op, [max_seqlen], None, torch.bfloat16, sinks=True)
     recorder = Recorder(flash_attn_prefill.flash_attn_hopper_kernel)
     monkeypatch.setattr(flash_attn_prefill, "flash_attn_hopper_kernel", recorder)
