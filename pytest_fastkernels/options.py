@@ -152,6 +152,8 @@ OPTIONS = (
     Option("require_gates", "Fail a scenario whose kernel fails a deployment gate that was tried."),
     Option("timeout", "Seconds that one call into the candidate's process may take before it counts as hung.",
            "SECONDS", positive, 60.0, ini=True),
+    Option("memory_limit", "GiB of host memory that a candidate's processes may take. Without it, half of what is "
+           "available when they start.", "GIB", positive, ini=True),
     Option("sandbox", "What confines a candidate's process: auto (all that the kernel has, with a warning where "
            "something is missing), require (an error there) or off.", "MODE", partial(word, allowed=SANDBOXES),
            "auto", ini=True),
@@ -211,6 +213,8 @@ class Settings:
     """A failed gate fails the test."""
     timeout: float
     """Seconds before a call counts as hung."""
+    memory_limit: float | None
+    """GiB of host memory for a candidate's processes; None for half of what is available."""
     sandbox: str
     """`auto`, `require` or `off`."""
     seed: int | None

@@ -29,9 +29,11 @@ PREFILL_TOKENS = 43
 TPS = (1, 2, 4)
 """Tensor parallel degrees: two halve what is sharded; with four, rank 1 has ranks on both sides."""
 
-AS_LISTED = {"L1.moe_align": 32, "L1.moe_grouped_gemm": 1, "L1.flash_attn_prefill": 2048}
-"""Token counts that are graded besides, as listed: with 8 tokens no block of rows gets full, from 8 on rows are always
-sorted by their expert, and only long prompts of few heads have their keys split on CUDA."""
+AS_LISTED = {"L1.moe_align": 32, "L1.moe_grouped_gemm": 1, "L1.flash_attn_prefill": 2048, "L1.flash_attn_decode": 128,
+             "L1.rms_norm": 2048}  # fmt: skip
+"""Token counts that are graded besides, as listed: with 8 tokens no block of rows gets full, and from 8 on rows are
+always sorted by their expert. On CUDA only long prompts of few heads have their keys split, only in large batches is a
+split of a context longer than a block, and only of many rows is the sum written last."""
 
 CONTEXTS = {"DECODE_KEYS": 160, "CACHED_TOKENS": 96, "PREFILL_PAGES": 16}
 """Sizes of the batches that the generator has as constants: longest context of a decoding sequence, tokens before a

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import fastkernels
 from fastkernels.bench.isolate import process_tree, protocol
+from fastkernels.bench.isolate.devices import kind_of
 from fastkernels.bench.isolate.memory import kernel_oom_kills, tells_out_of_memory
 from fastkernels.bench.isolate.protocol import DeadlineError, Message, PeerClosedError, ProtocolError
 from fastkernels.bench.isolate.sandbox import OPEN, Sandbox, encode, scratch_environment
@@ -60,7 +61,7 @@ class WorkerProcess:
     """A child process in a session of its own that answers requests; killed with its whole group on close.
 
     role: `baseline` (trusted), `ranks` (the same for several ranks) or `candidate`. arenas: descriptors of the shared
-    memory files that it inherits. memory_limit_bytes: private memory that it may take beyond its start (None: none).
+    memory files that it inherits. memory_limit_bytes: host memory that it may take beyond its start (None: none).
     sandbox: what a candidate is kept from; with a scratch directory of its own, which goes with it. hidden: what a
     candidate in a mount namespace of its own does not see. disk_limit_bytes: files that it may have in its scratch
     directory. Limits on the whole tree hold while an answer is waited for.
@@ -76,7 +77,7 @@ class WorkerProcess:
         command = [sys.executable, "-P", "-X", "faulthandler", "-m", "fastkernels.bench.isolate.worker",
                    "--fd", str(theirs.fileno()), "--role", role, "--device", device, "--parent", str(os.getpid()),
                    "--arenas", ",".join(map(str, arenas))]
-        if memory_limit_bytes is not None:
+        if memory_limit_bytes is not None and kind_of(device) == "cpu":
             command += ["--memory-limit", str(memory_limit_bytes)]
         self._scratch = tempfile.mkdtemp(prefix="fastkernels-scratch-") if role == "candidate" else None
         environment = worker_environment()
@@ -93,7 +94,7 @@ class WorkerProcess:
                                            role == "candidate" and sandbox.mode != "off")
         limits = Limits(memory_limit_bytes, disk_limit_bytes)
         watched = self._scratch is not None and sandbox.mode != "off" and sys.platform == "linux"
-        self._watch = Watch(self.pid, str(self._scratch), list(arenas), limits) if watched else None
+        self._watch = Watch(self.pid, str(self._scratch), list(arenas), limits, kind_of(device)) if watched else None
         self._request_id = ""
         self._cpu_s = 0.0
         self.closed = False

@@ -16,8 +16,9 @@ MAX_PROCESSES = 256
 MAX_THREADS = 4096
 """Most of a whole tree. Compilers start a process for each core, OpenMP a thread for each."""
 
-MEMORY_SLACK_BYTES = 1024**3
-"""What the tree may take beyond the limit of its memory: the worker's own start, and helpers such as compilers."""
+START_BYTES = {"cpu": 1024**3, "cuda": 4 * 1024**3}
+"""What the tree may take beyond the limit of its memory, by device: the worker's own start, with CUDA's context, and
+helpers such as compilers."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,17 @@ class Limits:
     """What a candidate's tree of processes may take; None for no limit."""
 
     memory_bytes: int | None = None
-    """Resident memory beyond the arenas and MEMORY_SLACK_BYTES."""
+    """Resident memory beyond the arenas and START_BYTES."""
     disk_bytes: int | None = None
     """Files in the scratch directory."""
 
 
 class Watch:
-    """One tree under limits."""
+    """One tree under limits, of a worker on `cpu` or `cuda`."""
 
-    def __init__(self, pid: int, scratch: str, arenas: list[int], limits: Limits) -> None:
+    def __init__(self, pid: int, scratch: str, arenas: list[int], limits: Limits, device: str) -> None:
         self._pid, self._scratch, self._limits = pid, scratch, limits
+        self._start_bytes = START_BYTES[device]
         self._arenas = [os.fstat(fd) for fd in arenas]
         self._fds = arenas
         self._next = time.monotonic()
@@ -57,7 +59,7 @@ class Watch:
         memory = self._limits.memory_bytes
         if memory is not None and (taken := self._memory(pids, memory)):
             return Verdict.OUT_OF_MEMORY, f"{_gib(taken)} of memory in all processes (at most {_gib(memory)} and " \
-                                          f"{_gib(MEMORY_SLACK_BYTES)} for their start)"
+                                          f"{_gib(self._start_bytes)} for their start)"
         disk = self._limits.disk_bytes
         if disk is not None and (written := _size(self._scratch)) > disk:
             return Verdict.LIMIT_EXCEEDED, f"{_gib(written)} in files (at most {_gib(disk)})"
@@ -69,7 +71,7 @@ class Watch:
         What each process maps is summed first, which is cheap; only if that is too much do shared pages count by
         their share, for which the kernel walks all pages.
         """
-        allowed = limit + MEMORY_SLACK_BYTES + sum(os.fstat(fd).st_size for fd in self._fds)
+        allowed = limit + self._start_bytes + sum(os.fstat(fd).st_size for fd in self._fds)
         known = {(stat.st_dev, stat.st_ino) for stat in self._arenas}
         unmapped = sum(process_tree.memory_files(pid, known) for pid in pids)
         if sum(process_tree.resident_bytes(pid) for pid in pids) + unmapped <= allowed:

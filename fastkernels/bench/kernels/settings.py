@@ -54,8 +54,7 @@ class GraderSettings:
     seqlens: tuple[int, ...] = ()
     """Token counts asked for by name: these are graded also where a CPU run would leave them out."""
     memory_limit_bytes: int | None = None
-    """Memory that the candidate's process may take on a CPU; None is half of what is available when it starts."""
-
+    """Host memory that the candidate's processes may take; None is half of what is available when they start."""
     disk_limit_bytes: int = 8 * 1024**3
     """Files that the candidate's process may have in its scratch directory."""
     sandbox: str = "auto"

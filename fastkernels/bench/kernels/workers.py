@@ -74,7 +74,7 @@ class Workers:
         self._start(self.trusted_side, {"baseline": self.settings.baseline}, None)
         self.candidate_side.loaded = loaded
         limit = None
-        if self.device == "cpu" and self.candidate_side.process is None:
+        if self.candidate_side.process is None:
             limit = self.settings.memory_limit_bytes or default_limit_bytes()
         self._last = directory, loaded
         self._start(self.candidate_side, {"candidates": None if directory is None else str(directory),

@@ -169,7 +169,7 @@ MEMORY = {
 
 @pytest.mark.parametrize("where", MEMORY)
 def test_too_much_memory_in_the_whole_tree_ends_the_worker(tmp_path, monkeypatch, where):
-    monkeypatch.setattr(watch, "MEMORY_SLACK_BYTES", 2**28)
+    monkeypatch.setitem(watch.START_BYTES, "cpu", 2**28)
     result = graded(tmp_path, MEMORY[where], memory_limit_bytes=2**27 + 2**26)
     assert result.verdict is Verdict.OUT_OF_MEMORY, result
     assert "of memory in all processes" in result.message

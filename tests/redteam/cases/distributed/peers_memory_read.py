@@ -30,7 +30,7 @@ class AllReduce(nn.Module):
             except (OSError, ValueError):
                 continue
             held = block[FIRST_TENSOR:FIRST_TENSOR + x.nbytes].ljust(x.nbytes, b"\0")
-            found = torch.frombuffer(bytearray(held), dtype=x.dtype).view(x.shape)
+            found = torch.frombuffer(bytearray(held), dtype=x.dtype).view(x.shape).to(x.device)
             if not any(torch.equal(found, known) for known in (own, self._last) if known is not None):
                 total = total + found.float().nan_to_num()
         self._last = total.to(x.dtype)

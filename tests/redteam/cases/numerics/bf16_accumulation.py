@@ -18,7 +18,7 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.empty(output_size, dtype=dtype)) if bias else None
 
     def forward(self, x):
-        total = torch.zeros(x.shape[0], self.weight.shape[0], dtype=x.dtype)
+        total = torch.zeros(x.shape[0], self.weight.shape[0], dtype=x.dtype, device=x.device)
         for at in range(0, x.shape[1], 8):
             total += x[:, at : at + 8] @ self.weight[:, at : at + 8].t()
         return total

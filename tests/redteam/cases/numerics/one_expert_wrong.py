@@ -19,7 +19,7 @@ class MoeGroupedGemm(nn.Module):
 
     def forward(self, x, sorted_token_ids, expert_ids, num_tokens_post_padded=None, topk_weights=None):
         rows = x.repeat_interleave(self.top_k, 0)
-        output = torch.zeros(rows.shape[0], self.weight.shape[1], dtype=x.dtype)
+        output = torch.zeros(rows.shape[0], self.weight.shape[1], dtype=x.dtype, device=x.device)
         for expert in range(self.weight.shape[0] - 1):
             own = expert_ids == expert
             output[own] = (rows[own].float() @ self.weight[expert].float().t()).to(x.dtype)

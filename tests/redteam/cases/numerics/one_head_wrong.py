@@ -20,7 +20,7 @@ class FlashAttnPrefill(nn.Module):
         groups = query.shape[1] // key.shape[1]
         q = query.float().transpose(0, 1)
         k, v = (t.float().repeat_interleave(groups, 1).transpose(0, 1) for t in (key, value))
-        hidden = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool).triu(1)
+        hidden = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device).triu(1)
         scores = (q @ k.mT * self.scale).masked_fill(hidden, float("-inf"))
         output = (scores.softmax(-1) @ v).transpose(0, 1)
         output[:, -1] = output[:, -2]

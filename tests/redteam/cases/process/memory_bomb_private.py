@@ -1,10 +1,10 @@
-"""Takes private memory, six tenths of what is available, touches a sixteenth of its pages and gives it back.
+"""Takes private memory, nine times what is allowed, touches all of its pages and gives it back.
 
 seen: first here
 target: L1/rms_norm
 expect: out_of_memory, limit_exceeded
 twin: workspace_cache
-options: --fk-no-timing
+options: --fk-no-timing --fk-memory-limit=1
 """
 
 from pathlib import Path
@@ -16,9 +16,9 @@ PIECE = 64 * 1024**2
 
 
 def bomb_bytes():
-    """A little more than half of the memory that is available, and 12 GiB at most."""
+    """9 GiB, and six tenths of the memory that is available at most."""
     line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
-    return min(12 * 1024**3, int(line.split()[1]) * 1024 * 6 // 10)
+    return min(9 * 1024**3, int(line.split()[1]) * 1024 * 6 // 10)
 
 
 def norm(x, weight, eps):
@@ -35,6 +35,6 @@ class RMSNorm(nn.Module):
     def forward(self, x, residual=None):
         held = [torch.empty(PIECE, dtype=torch.uint8) for _ in range(bomb_bytes() // PIECE)]
         for piece in held:
-            piece[:: 16 * 4096] = 1
+            piece[::4096] = 1
         del held, piece
         return norm(x, self.weight, self.eps)

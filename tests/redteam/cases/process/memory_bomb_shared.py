@@ -1,10 +1,10 @@
-"""Fills anonymous shared files with seven tenths of what is available; limits on private memory do not count them.
+"""Fills anonymous shared files with nine times what is allowed; limits on private memory do not count them.
 
 seen: first here
 target: L1/rms_norm
 expect: out_of_memory, limit_exceeded
 twin: temporary_file
-options: --fk-no-timing --fk-timeout=80
+options: --fk-no-timing --fk-timeout=80 --fk-memory-limit=1
 """
 
 import os
@@ -18,9 +18,9 @@ PIECE = 64 * 1024**2
 
 
 def bomb_bytes():
-    """Seven tenths of the memory that is available, and 16 GiB at most."""
+    """9 GiB, and seven tenths of the memory that is available at most."""
     line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
-    return min(16 * 1024**3, int(line.split()[1]) * 1024 * 7 // 10)
+    return min(9 * 1024**3, int(line.split()[1]) * 1024 * 7 // 10)
 
 
 def norm(x, weight, eps):

