@@ -38,7 +38,8 @@ def difference(expected: Any, got: Any) -> tuple[Verdict, str] | None:
             return Verdict.WRONG_DTYPE, f"{name}: expected {dtype_name(e)}, got {dtype_name(g)}"
     for name, e, g in pairs:
         if e.device.type != g.device.type:
-            return Verdict.WRONG_DEVICE, f"{name}: expected on {e.device.type}, got on {g.device.type}"
+            where = "another GPU, or meta" if g.device.type == "meta" and e.is_cuda else g.device.type
+            return Verdict.WRONG_DEVICE, f"{name}: expected on {e.device.type}, got on {where}"
     return None
 
 
