@@ -101,6 +101,13 @@ def test_ids_lie_on_both_sides_of_a_ranks_border(scenario_of):
     assert {0, 499, 500, 997} <= set(draw_one(scenario_of, of_two, tokens=9).tolist()) <= set(range(998))
 
 
+def test_half_of_many_ids_are_the_ranks_own(scenario_of):
+    spec = InputSpec("ids", "token_ids", ("tokens",), "int64", {"vocab": 1000, "local": 10})
+    ids = draw_one(scenario_of, spec, tokens=400)
+    assert 160 < int(((ids >= 10) & (ids < 20)).sum()) < 250
+    assert int((ids < 500).sum()) > 250 > int((ids >= 500).sum()) > 50
+
+
 def test_a_single_id_is_one_that_the_rank_holds(scenario_of):
     spec = InputSpec("ids", "token_ids", ("tokens",), "int64", {"vocab": 1000, "local": 10})
     own = set(range(10, 20))
