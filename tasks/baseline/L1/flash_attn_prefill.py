@@ -574,15 +574,11 @@ def join_splits(
 def launch_blocks(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, out: torch.Tensor, cu_seqlens_q: torch.Tensor,
     cu_seqlens_k: torch.Tensor, lengths: tuple[int, int], scale: float, sinks: torch.Tensor | None, window: int,
-    pack: int | None = None,
 ) -> None:  # fmt: skip
-    """A program for each tile that a sequence of the most queries, lengths[0], would have.
-
-    pack: heads of a group that share a tile; as many as are a power of two where none is given.
-    """
+    """A program for each tile that a sequence of the most queries, lengths[0], would have; a group's heads share it."""
     sequences, (_, heads, dim), block = cu_seqlens_q.shape[0] - 1, query.shape, block_size(query)
     group = heads // key.shape[1]
-    pack = min(group & -group, block) if pack is None else pack
+    pack = min(group & -group, block)  # the largest power of two that divides the group
     levels = triton.cdiv(lengths[0], block // pack)
     if not sequences or not levels:
         return
