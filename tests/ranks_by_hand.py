@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from fastkernels.bench.kernels import GraderSettings, KernelGrader
 from fastkernels.manifest import InputSpec, Scenario
-from fastkernels.results import ScenarioResult
+from fastkernels.results import ScenarioResult, Verdict
 
 HEAD = '''
 import os
@@ -67,6 +69,19 @@ STALE = '''
         return self.first.clone()
 '''
 
+WRONG_OR_LOST = [
+    pytest.param(OWN_PART, Verdict.WRONG_VALUES, "rank 0: output", id="own part"),
+    pytest.param(AS_IF_ALL_HAD_THE_SAME, Verdict.WRONG_VALUES, "rank 0: output", id="as if all had the same"),
+    pytest.param(FIRST_RANK_ONLY, Verdict.WRONG_VALUES, "rank 1: output", id="first rank only"),
+    pytest.param(LAST_RANK_SLEEPS, Verdict.HUNG, "no answer within {timeout_s:g} s", id="last rank sleeps"),
+    pytest.param(LAST_RANK_EXITS, Verdict.EXITED, "rank 1: the process ended by itself with exit status 0",
+                 id="last rank exits"),
+    pytest.param(LAST_RANK_RAISES, Verdict.FORWARD_ERROR, "rank 1: forward raised ValueError: no peers",
+                 id="last rank raises"),
+    pytest.param(STALE, Verdict.WRONG_VALUES, "rank 0: output", id="stale"),
+]
+"""A candidate's forward, its verdict and what the message says, on whatever device."""
+
 
 def allreduce(ranks: int = 2, tokens: int = 8, hidden: int = 256) -> Scenario:
     x = InputSpec("x", "rank_part", ("tokens", hidden), "bfloat16", {"ranks": ranks})
@@ -85,3 +100,22 @@ def graded(folder: Path, forward: str, device: str, timeout_s: float = 60.0) -> 
     """What a candidate with this forward gets for two ranks."""
     with grader(folder, forward, device, timeout_s) as opened:
         return opened.grade(allreduce())
+
+
+def check_named(folder: Path, forward: str, verdict: Verdict, says: str, device: str, timeout_s: float) -> None:
+    """What is wrong with a candidate of WRONG_OR_LOST, or another, is its verdict, and the message says it."""
+    result = graded(folder, forward, device, timeout_s)
+    assert result.verdict is verdict, (result.message, result.evidence)
+    assert says.format(timeout_s=timeout_s) in result.message
+
+
+def check_replaced(folder: Path, device: str, timeout_s: float) -> None:
+    """Both ranks' processes are replaced where one hangs, and the next scenario passes."""
+    with grader(folder, LAST_RANK_SLEEPS_ON_320_CHANNELS, device, timeout_s) as opened:
+        assert opened.grade(allreduce()).verdict is Verdict.PASSED
+        before = opened.worker_pids()
+        assert opened.grade(allreduce(hidden=320)).verdict is Verdict.HUNG
+        assert len(opened.worker_pids() & before) == 1, "who judges them stays"
+        after = opened.grade(allreduce(tokens=1))
+        assert after.verdict is Verdict.PASSED, (after.message, after.evidence)
+        assert len(opened.worker_pids()) == 3

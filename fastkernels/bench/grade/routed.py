@@ -43,7 +43,8 @@ def route(x: torch.Tensor, request: Request) -> torch.Tensor:
     wide = x.to(torch.float64)
     other = request.drawn[request.args["beside"]].to(torch.float64) if "beside" in request.args else 0.0
     seen = wide + other
-    scale = seen.square().mean(dim=1, keepdim=True).sqrt().clamp(min=float(request.args.get("least", 0.0)))
+    least = float(request.args.get("least", 0.0))
+    scale = seen.square().mean(dim=1, keepdim=True).sqrt().clamp(min=least)
     logits, chosen = _logits(request, x.shape[0], gate.shape[0])
     correction = request.weights.get(str(request.args["gate"]).removesuffix("weight") + CORRECTION)
     if correction is not None and "margin" not in request.args:
@@ -54,8 +55,8 @@ def route(x: torch.Tensor, request: Request) -> torch.Tensor:
     if "bias" in request.args:
         wanted -= _weight(request, "bias") * scale.clamp(max=1.0)
     moved = _seen_by(gate, wanted - seen @ gate.T)
-    if "least" in request.args:
-        moved += _unseen_by(gate, seen + moved, float(request.args["least"]), request)
+    if least:
+        moved += _unseen_by(gate, seen + moved, least, request)
     return x.copy_(wide + moved)
 
 

@@ -86,7 +86,7 @@ def token_ids(request: Request) -> torch.Tensor:
     first = request.args.get("local", 0)
     last = min(2 * first, vocab) - 1 if first else vocab - 1
     ids = request.integers(first, last + 1)
-    if request.shape[0] > 1:
+    if first and request.shape[0] > 1:
         ids = torch.where(request.integers(0, 2) == 0, ids, request.integers(0, vocab))
     ends = (first, vocab - 1, 0, first - 1, last, min(last + 1, vocab - 1)) if first else (0, last)
     ids = request.with_some(ids, *ends)

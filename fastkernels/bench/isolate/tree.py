@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from fastkernels.bench.isolate.devices import kind_of
 from fastkernels.bench.isolate.protocol import ProtocolError
 
 MAX_DEPTH = 8
@@ -76,7 +77,7 @@ def _on_device(tensor: torch.Tensor, device: str) -> torch.Tensor:
     """The tensor as it was where it does not lie on the arena's device; one of another GPU without contents."""
     if device == str(tensor.device):
         return tensor
-    kind = device.split(":")[0]
+    kind = kind_of(device)
     if kind not in ("cpu", "cuda", "meta"):
         raise ProtocolError(f"a tensor on {device[:50]!r}")
     return tensor.to("cpu" if kind == "cpu" else "meta")

@@ -1,20 +1,7 @@
 """A scenario of several ranks: each is called at once on a part of its own, and each rank's sum is judged."""
 
 import pytest
-from ranks_by_hand import (
-    AS_IF_ALL_HAD_THE_SAME,
-    FIRST_RANK_ONLY,
-    HONEST,
-    LAST_RANK_EXITS,
-    LAST_RANK_RAISES,
-    LAST_RANK_SLEEPS,
-    LAST_RANK_SLEEPS_ON_320_CHANNELS,
-    OWN_PART,
-    STALE,
-    allreduce,
-    graded,
-    grader,
-)
+from ranks_by_hand import HONEST, WRONG_OR_LOST, allreduce, check_named, check_replaced, graded
 from results_by_hand import rms_norm
 
 from fastkernels.bench.isolate.process import WorkerProcess
@@ -26,20 +13,9 @@ from fastkernels.errors import DeviceError
 from fastkernels.results import Verdict
 
 
-@pytest.mark.parametrize(("forward", "verdict", "says"), [
-    (OWN_PART, Verdict.WRONG_VALUES, "rank 0: output"),
-    (AS_IF_ALL_HAD_THE_SAME, Verdict.WRONG_VALUES, "rank 0: output"),
-    (FIRST_RANK_ONLY, Verdict.WRONG_VALUES, "rank 1: output"),
-    (LAST_RANK_SLEEPS, Verdict.HUNG, "no answer within 12 s"),
-    (LAST_RANK_EXITS, Verdict.EXITED, "rank 1: the process ended by itself with exit status 0"),
-    (LAST_RANK_RAISES, Verdict.FORWARD_ERROR, "rank 1: forward raised ValueError: no peers"),
-    (STALE, Verdict.WRONG_VALUES, "rank 0: output"),
-], ids=["own part", "as if all had the same", "first rank only", "last rank sleeps", "last rank exits",
-        "last rank raises", "stale"])
+@pytest.mark.parametrize(("forward", "verdict", "says"), WRONG_OR_LOST)
 def test_a_rank_that_is_wrong_or_lost_is_named(tmp_path, forward, verdict, says):
-    result = graded(tmp_path, forward, "cpu", timeout_s=12.0)
-    assert result.verdict is verdict, (result.message, result.evidence)
-    assert says in result.message
+    check_named(tmp_path, forward, verdict, says, "cpu", 12.0)
 
 
 def test_an_honest_sum_passes_and_is_not_timed(tmp_path):
@@ -73,14 +49,7 @@ def test_ranks_that_do_not_meet_are_the_harness_s_fault(monkeypatch):
 
 
 def test_all_ranks_of_one_that_hangs_are_replaced(tmp_path):
-    with grader(tmp_path, LAST_RANK_SLEEPS_ON_320_CHANNELS, "cpu", timeout_s=12.0) as opened:
-        assert opened.grade(allreduce()).verdict is Verdict.PASSED
-        before = opened.worker_pids()
-        assert opened.grade(allreduce(hidden=320)).verdict is Verdict.HUNG
-        assert len(opened.worker_pids() & before) == 1, "who judges them stays"
-        after = opened.grade(allreduce(tokens=1))
-        assert after.verdict is Verdict.PASSED, (after.message, after.evidence)
-        assert len(opened.worker_pids()) == 3
+    check_replaced(tmp_path, "cpu", 12.0)
 
 
 def test_the_repeated_call_is_made_in_order_and_joining_is_no_candidate_s_time(monkeypatch):
