@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from fastkernels.bench.kernels.settings import cuda_missing
+from fastkernels.bench.kernels.settings import cuda_missing, too_few_gpus
 
 _SANDBOX = """
 import ctypes, sys
@@ -19,7 +19,7 @@ if libc.unshare(NEWUSER | NEWPID | NEWIPC | NEWNET) != 0:
 
 def available(device: str) -> dict[str, str]:
     """By need: why it is not there; empty where it is."""
-    return {"cuda": _cuda(device), "sandbox": _sandbox()}
+    return {"cuda": _cuda(device), "ranks": too_few_gpus(2, device), "sandbox": _sandbox()}
 
 
 def _cuda(device: str) -> str:

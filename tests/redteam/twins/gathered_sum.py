@@ -1,6 +1,7 @@
 """An all-reduce of its own: all parts gathered through torch.distributed and summed in float32.
 
 target: L1/allreduce
+needs: ranks
 options: --fk-model=ranks
 """
 

@@ -4,6 +4,7 @@ seen: first here
 target: L1/allreduce
 expect: exited, wrong_values, wrong_scale
 twin: gathered_sum
+needs: ranks
 options: --fk-model=ranks
 """
 

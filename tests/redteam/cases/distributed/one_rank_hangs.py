@@ -4,6 +4,7 @@ seen: first here
 target: L1/allreduce
 expect: hung
 twin: gathered_sum
+needs: ranks
 options: --fk-model=ranks --fk-timeout=8
 """
 

@@ -4,6 +4,7 @@ seen: first here
 target: L1/allreduce
 expect: wrong_values, wrong_scale, wrong_nonfinite
 twin: gathered_sum
+needs: ranks
 options: --fk-model=ranks
 """
 

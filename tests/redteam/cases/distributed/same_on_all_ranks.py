@@ -4,6 +4,7 @@ seen: multi-GPU benchmarks that seed all ranks alike
 target: L1/allreduce
 expect: wrong_values, wrong_scale
 twin: gathered_sum
+needs: ranks
 options: --fk-model=ranks
 """
 
