@@ -42,6 +42,9 @@ SLOWER = (0.02, 0.05, 0.10)
 SELF_PAIRS = 2
 """Pairs of a round that grade kernels against themselves."""
 
+WIDE = 0.2
+"""Width of an interval whose samples are logged too: something disturbed it."""
+
 TRUTH_S = 6.0
 """Time for measuring one copy's true slowdown, in seconds."""
 
@@ -71,6 +74,9 @@ def grade(settings: GraderSettings, scenarios: list[Scenario]) -> Iterator[dict[
                 name: getattr(timing, name)
                 for name in ("speedup", "speedup_low", "speedup_high", "baseline_s", "candidate_s", "runs")
             }
+            if timing is not None and timing.speedup_high - timing.speedup_low > WIDE:
+                numbers |= {"baseline_samples_s": timing.baseline_samples_s,
+                            "candidate_samples_s": timing.candidate_samples_s}
             yield {"kind": "graded", "shape": scenario.id, "verdict": str(result.verdict), "message": result.message,
                    "wall_s": round(result.wall_s, 2), **numbers}
 

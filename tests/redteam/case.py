@@ -11,7 +11,7 @@ from fastkernels.results import Verdict
 
 HERE = Path(__file__).resolve().parent
 CLASSES = ("replay", "hidden_work", "clock", "judge", "reference", "numerics", "effects", "process", "distributed")
-NEEDS = ("cuda", "ranks", "sandbox")
+NEEDS = ("cpu", "cuda", "ranks", "sandbox")
 TWINS = "twins"
 """What a twin's class is called in tables and on the command line."""
 KEYS = {"case": ("seen", "target", "expect", "twin"), "twin": ("target",)}

@@ -19,7 +19,8 @@ if libc.unshare(NEWUSER | NEWPID | NEWIPC | NEWNET) != 0:
 
 def available(device: str) -> dict[str, str]:
     """By need: why it is not there; empty where it is."""
-    return {"cuda": _cuda(device), "ranks": too_few_gpus(2, device), "sandbox": _sandbox()}
+    return {"cpu": "" if device == "cpu" else "needs --device cpu", "cuda": _cuda(device),
+            "ranks": too_few_gpus(2, device), "sandbox": _sandbox()}
 
 
 def _cuda(device: str) -> str:

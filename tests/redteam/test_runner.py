@@ -44,7 +44,7 @@ def test_every_file_says_what_it_must():
     (CASE.format(more="expects: hung\n"), "key 'expects' is not one of .* Did you mean 'expect'"),
     (CASE.format(more="seen: there\n"), "`seen:` stands twice"),
     (CASE.format(more="and some prose\n"), "no `key: value`"),
-    (CASE.format(more="needs: gpu\n"), "needs: 'gpu' is not one of cuda, ranks, sandbox"),
+    (CASE.format(more="needs: gpu\n"), "needs: 'gpu' is not one of cpu, cuda, ranks, sandbox"),
     (CASE.format(more="").replace("wrong_values", "wrong_valeus"), "Did you mean 'wrong_values'"),
     (CASE.format(more="").replace("wrong_values", "passed"), "expect: 'passed' is not one of"),
 ])

@@ -103,6 +103,14 @@ def test_eager_latency_and_witness_are_reported_for_both_sides():
     assert check_times(found, 0.0) is None
 
 
+def test_an_eager_latency_that_the_supervisors_clock_contradicts_is_not_taken_over():
+    clock, a, b = lanes(1e-3, 1e-3)
+    b.eager = lambda calls: [took / 6 for took in b._calls(calls)]
+    found = compare(a, b, TimingPlan(method="cupti"), clock)
+    assert found.baseline_eager_s == pytest.approx(1e-3)
+    assert found.candidate_eager_s == pytest.approx(1e-3)
+
+
 @pytest.mark.parametrize("answer", [[], [1.0] * 99, [math.nan], [math.inf], [-1e-6], ["1"], [True], None, {"a": 1}])
 def test_an_answer_that_is_no_list_of_times_names_the_side(answer):
     clock, a, b = lanes()

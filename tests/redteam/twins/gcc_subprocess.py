@@ -42,9 +42,9 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x, residual=None):
-        wide, weight = x.float().contiguous(), self.weight.float()
+        wide, weight = x.float().cpu().contiguous(), self.weight.float().cpu()
         output = torch.empty_like(wide)
         pointers = (ctypes.c_void_p(t.data_ptr()) for t in (wide, weight, output))
         rows = wide.numel() // wide.shape[-1]
         KERNEL.norm(*pointers, ctypes.c_long(rows), ctypes.c_long(wide.shape[-1]), ctypes.c_double(self.eps))
-        return output.to(x.dtype)
+        return output.to(x.device, x.dtype)

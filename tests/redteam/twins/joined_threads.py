@@ -28,10 +28,11 @@ class RMSNorm(nn.Module):
         else:
             output = torch.empty_like(x)
             half = x.shape[0] // 2
-            pairs = (output[:half], wide[:half]), (output[half:], wide[half:])
-            list(self._pool.map(lambda pair: self._half(*pair), pairs))
+            stream = torch.cuda.current_stream() if x.is_cuda else None  # a thread has a current stream of its own
+            halves = (output[:half], wide[:half], stream), (output[half:], wide[half:], stream)
+            list(self._pool.map(lambda half: self._half(*half), halves))
         return output if residual is None else (output, wide.to(x.dtype))
 
-    def _half(self, output, rows):
-        with torch.inference_mode():
+    def _half(self, output, rows, stream):
+        with torch.inference_mode(), torch.cuda.stream(stream):
             output.copy_(norm(rows, self.weight, self.eps))

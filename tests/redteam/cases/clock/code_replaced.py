@@ -4,6 +4,7 @@ seen: audits of evaluation harnesses, 2025
 target: L1/rms_norm
 expect: timing_tampered, too_fast
 twin: own_clock
+needs: cpu
 options: --fk-model=large
 """
 
