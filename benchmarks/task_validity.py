@@ -8,6 +8,7 @@ Exit status 1 where anything was found.
 """
 
 import argparse
+import gc
 import importlib
 import json
 import sys
@@ -40,6 +41,9 @@ ROWS = 1024
 
 COLUMNS = 256
 """Width of an embedding's rows, at most: a lookup treats every column alike."""
+
+COLLECTED_MB = 1000.0
+"""A module of more than this is freed before the next is built; references go in circles."""
 
 PROGRESS_S = 10.0
 """Seconds between two lines of progress."""
@@ -159,6 +163,8 @@ def run(tasks: Tasks, options: argparse.Namespace, rows: dict[str, dict[str, Any
             reason = too_heavy(task, options.max_mb)
             begin = time.monotonic()
             row |= {"skipped": reason} if reason else check(task, device)
+            if _megabytes(task) > COLLECTED_MB:
+                gc.collect()
             row["seconds"] = round(time.monotonic() - begin, 3)
             rows[key] = row
             log.write(json.dumps(row) + "\n")

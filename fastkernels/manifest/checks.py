@@ -20,6 +20,8 @@ _USE = re.compile(r"^(?P<model>.+)-tp(?P<tp>\d+)$")
 _MODEL_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
 _VARIANT = re.compile(r"^[a-z0-9_]*$")
 _SIZE_KEY = re.compile(r"^num_|_size$|_dim$|_embeddings$|^top_k$")
+REFERENCES = ("of", "beside", "correction")
+"""Arguments of generators that name an earlier input."""
 _NUMBER_TEXT = re.compile(r"^[+-]?\d+(\.\d*)?[eE][+-]?\d+$")
 
 
@@ -215,9 +217,8 @@ def _size_problem(dim: object, counts: list[int]) -> str:
 
 def _fit_problems(path: str, spec: InputRow, counts: list[int], earlier: Mapping[str, InputRow]) -> Iterator[Problem]:
     """Yield what the generator cannot do with this shape; sizes in `args` that are wrong themselves are left out."""
-    if spec.values == "same_as":
-        yield from _same_as_problems(path, spec, earlier)
-    elif spec.values == "cu_seqlens" and isinstance(spec.args.get("sequences"), int):
+    yield from _reference_problems(path, spec, earlier)
+    if spec.values == "cu_seqlens" and isinstance(spec.args.get("sequences"), int):
         sequences = spec.args["sequences"]
         if spec.shape != [sequences + 1]:
             yield f"{path}.shape", f"{spec.shape} is not [{sequences + 1}], the boundaries of {sequences} sequences"
@@ -233,16 +234,19 @@ def _fit_problems(path: str, spec: InputRow, counts: list[int], earlier: Mapping
                 return
 
 
-def _same_as_problems(path: str, spec: InputRow, earlier: Mapping[str, InputRow]) -> Iterator[Problem]:
-    name = spec.args.get("of")
-    if name is None:
-        return
-    other = earlier.get(name) if isinstance(name, str) else None
-    if other is None:
-        listed = ", ".join(earlier) or "none"
-        yield f"{path}.args.of", f"{name!r} is no earlier input; those are {listed}{did_you_mean(name, earlier)}"
-    elif (other.shape, other.dtype) != (spec.shape, spec.dtype):
-        yield path, f"shape and dtype differ from those of {name}: {other.shape} {other.dtype}"
+def _reference_problems(path: str, spec: InputRow, earlier: Mapping[str, InputRow]) -> Iterator[Problem]:
+    """Yield arguments that name no earlier input, or one of another shape where it is copied."""
+    for argument in REFERENCES:
+        name = spec.args.get(argument)
+        if name is None or argument not in GENERATORS[spec.values].arguments:
+            continue
+        other = earlier.get(name) if isinstance(name, str) else None
+        if other is None:
+            listed = ", ".join(earlier) or "none"
+            yield f"{path}.args.{argument}", (f"{name!r} is no earlier input; those are {listed}"
+                                              f"{did_you_mean(name, earlier)}")
+        elif spec.values == "same_as" and (other.shape, other.dtype) != (spec.shape, spec.dtype):
+            yield path, f"shape and dtype differ from those of {name}: {other.shape} {other.dtype}"
 
 
 def _duplicates(path: str, name: str, entry: EntryRow, addresses: dict[str, str]) -> Iterator[Problem]:

@@ -49,7 +49,8 @@ GENERATORS: dict[str, Generator] = {
         sizes=("top_k", "groups", "top_groups"),
     ),
     "router_logits": Generator(
-        required=("top_k",), optional=("groups", "top_groups"), dtypes=_FLOATS, sizes=("top_k", "groups", "top_groups")
+        required=("top_k",), optional=("groups", "top_groups", "correction"), dtypes=_FLOATS,
+        sizes=("top_k", "groups", "top_groups"),
     ),
     "routing_weights": Generator(dtypes=_FLOATS),
     "topk_ids": Generator(required=("experts",), dtypes=_INTEGERS, sizes=("experts",)),

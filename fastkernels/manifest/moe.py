@@ -107,12 +107,12 @@ def fused_moe(shard: Shard) -> Iterator[Draft]:
     if config.family.expert_bias:
         init |= {"activation": "swigluoai", "has_bias": True}
     choice = {"top_k": routing.top_k, **_groups(shard)}
-    inputs = {
-        "hidden_states": tensor("tokens", config.hidden_size, dtype=config.dtype),
-        "router_logits": tensor("tokens", routing.num_experts, dtype=config.dtype, values="router_logits", **choice),
-    }
+    inputs = {"hidden_states": tensor("tokens", config.hidden_size, dtype=config.dtype)}
     if routing.corrected:
         inputs["e_score_correction_bias"] = tensor(routing.num_experts, dtype="float32", std=0.02)
+        choice["correction"] = "e_score_correction_bias"
+    inputs["router_logits"] = tensor(
+        "tokens", routing.num_experts, dtype=config.dtype, values="router_logits", **choice)
     yield Draft("fused_moe", ALL_TOKENS, init, inputs, parameters=experts_parameters(shard))
 
 

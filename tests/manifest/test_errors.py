@@ -232,6 +232,12 @@ GENERATORS = [
         "m.yaml: operators.rms_norm.scenarios[1].inputs.residual.args.of: 'y' is no earlier input; those are x",
     ),
     (
+        "values: same_as, args: {of: x}",
+        "values: router_logits, args: {top_k: 2, correction: e_score}",
+        "m.yaml: operators.rms_norm.scenarios[1].inputs.residual.args.correction: 'e_score' is no earlier input; "
+        "those are x",
+    ),
+    (
         "shape: [tokens, 4096], dtype: bfloat16, values: same_as",
         "shape: [tokens, 8], dtype: bfloat16, values: same_as",
         "m.yaml: operators.rms_norm.scenarios[1].inputs.residual: shape and dtype differ from those of x: "

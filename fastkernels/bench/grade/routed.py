@@ -61,8 +61,15 @@ def route(x: torch.Tensor, request: Request) -> torch.Tensor:
 
 
 def router_logits(request: Request) -> torch.Tensor:
-    """Logits [T, E] of `top_k` experts, chosen by a clear margin (`groups`, `top_groups` as above)."""
-    return _logits(request, *request.shape)[0].to(request.dtype)
+    """Logits [T, E] of `top_k` experts, chosen by a clear margin (`groups`, `top_groups` as above).
+
+    `correction`: an earlier input [E], the bias that is added to scores; it decides in many rows.
+    """
+    logits, chosen = _logits(request, *request.shape)
+    if "correction" in request.args:
+        bias = request.drawn[request.args["correction"]].to(torch.float64)
+        logits = _contested(logits, chosen, torch.ones_like(logits[:, :1]), bias, int(request.args.get("groups", 1)))
+    return logits.to(request.dtype)
 
 
 def _seen_by(gate: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

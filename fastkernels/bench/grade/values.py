@@ -79,16 +79,18 @@ def token_ids(request: Request) -> torch.Tensor:
     """Ids below `vocab`; from 2 on the first and the last row of the table are among them. All equal in ties.
 
     `local`: rows that each of several ranks holds, of which rank 1 is graded. An id that stands alone, equal ones, and
-    half of the others are its own; from 2 on its first row is looked up, from 3 on the table's first, from 6 on the
-    rows beside its first and last.
+    half of the others are its own; from 2 on its first row is looked up, from 3 on one of its own by chance, from 4 on
+    the table's first, from 7 on the rows beside its first and last.
     """
     vocab = request.args["vocab"]
     first = request.args.get("local", 0)
     last = min(2 * first, vocab) - 1 if first else vocab - 1
     ids = request.integers(first, last + 1)
+    ends = [0, last]
     if first and request.shape[0] > 1:
+        own = int(ids[0])
         ids = torch.where(request.integers(0, 2) == 0, ids, request.integers(0, vocab))
-    ends = (first, vocab - 1, 0, first - 1, last, min(last + 1, vocab - 1)) if first else (0, last)
+        ends = [first, vocab - 1, own, 0, first - 1, last, min(last + 1, vocab - 1)]
     ids = request.with_some(ids, *ends)
     if request.hard == "ties":
         ids.fill_((first + last) // 2)

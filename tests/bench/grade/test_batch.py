@@ -6,6 +6,7 @@ import torch
 from fastkernels.bench.grade import Draw, make_inputs
 from fastkernels.manifest.scenario import InputSpec
 from fastkernels.runtime.invoke import split
+from fastkernels.tasks.baseline.L1.grouped_topk import GroupedTopk
 from fastkernels.tasks.baseline.L1.linear import Linear
 from fastkernels.tasks.baseline.L1.moe_align import MoeAlignBlockSize
 
@@ -219,6 +220,19 @@ def test_router_logits_have_a_clear_choice(drawn):
     logits = drawn(InputSpec("x", "router_logits", ("tokens", 16), "bfloat16", {"top_k": 3}))["x"].float()
     ordered = logits.sort(dim=1, descending=True).values
     assert (ordered[:, 2] - ordered[:, 3] >= 2).all()
+
+
+@pytest.mark.parametrize("groups", [{}, {"groups": 4, "top_groups": 2}])
+def test_a_correction_bias_decides_about_given_logits(drawn, groups):
+    args = {"top_k": 4, "correction": "e_score_correction_bias", **groups}
+    values = drawn(InputSpec("e_score_correction_bias", "normal", (64,), "float32", {"std": 0.02}),
+                   InputSpec("x", "router_logits", ("tokens", 64), "bfloat16", args))
+    router = GroupedTopk(4, True, groups.get("groups", 0), groups.get("top_groups", 0), "sigmoid")
+    logits, bias = values["x"].double(), values["e_score_correction_bias"]
+    chosen, without = (router.forward_native(logits, b)[1].sort(dim=1).values for b in (bias, None))
+    assert (chosen != without).any(dim=1).double().mean() > 0.5
+    shaken = logits + 0.01 * torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)).double().clamp(-2, 2)
+    assert torch.equal(router.forward_native(shaken, bias)[1].sort(dim=1).values, chosen)
 
 
 @pytest.mark.parametrize("hard", ["normal", "ties"])

@@ -101,6 +101,15 @@ def test_ids_lie_on_both_sides_of_a_ranks_border(scenario_of):
     assert {0, 499, 500, 997} <= set(draw_one(scenario_of, of_two, tokens=9).tolist()) <= set(range(998))
 
 
+def test_five_ids_differ_from_draw_to_draw_within_the_ranks_share(scenario_of):
+    """Rows of other ranks are zero, so that calls would be alike if only the ends were looked up."""
+    spec = InputSpec("ids", "token_ids", ("tokens",), "int64", {"vocab": 200_000, "local": 100_000})
+    draws = [draw_one(scenario_of, spec, tokens=5, seed=seed).tolist() for seed in range(12)]
+    own = [frozenset(ids) - {0, 99_999, 100_000, 199_999} for ids in draws]
+    assert len(set(own)) == 12
+    assert all(min(ids) >= 100_000 for ids in own)
+
+
 def test_half_of_many_ids_are_the_ranks_own(scenario_of):
     spec = InputSpec("ids", "token_ids", ("tokens",), "int64", {"vocab": 1000, "local": 10})
     ids = draw_one(scenario_of, spec, tokens=400)

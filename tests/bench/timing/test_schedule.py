@@ -202,6 +202,21 @@ def test_gaps_between_kernels_count_where_they_matter():
     assert check_times(found, 0.0) is None
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_messages_that_come_late_do_not_make_gaps_of_long_calls(seed):
+    """One in five takes 3 ms longer, as on an H200; a call has one kernel of 1.4 ms."""
+    clock, a, b = lanes(1.4e-3, 1.4e-3 * 1.1, noise=0.01, message_s=1e-4)
+    late = random.Random(seed)
+    for lane in (a, b):
+        def replay(calls, lane=lane):
+            clock.now += 3e-3 * (late.random() < 0.2)
+            return FakeLane.replay(lane, calls)
+        lane.replay = replay
+    found = compare(a, b, TimingPlan(method="cupti"), clock)
+    assert found.speedup == pytest.approx(1 / 1.1, rel=0.02)
+    assert found.speedup_high < 1
+
+
 def test_short_gaps_do_not():
     assert of_short_kernels(gap_s=1e-6).candidate_s == pytest.approx(5e-6, rel=0.02)
 
