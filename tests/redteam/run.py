@@ -26,22 +26,30 @@ def main(argv: list[str] | None = None) -> int:
     except CaseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    environment = describe_environment(args.device)
+
+    def write(outcomes: list[Outcome]) -> None:
+        if args.output_json:
+            table.write(args.output_json, table.to_json(outcomes, environment))
+        if args.markdown:
+            table.write(args.markdown, table.markdown(outcomes))
+
     try:
-        outcomes = run_all(cases, args.device, args.jobs)
+        outcomes = run_all(cases, args.device, args.jobs, write)
     except FastKernelsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    write(outcomes)
     print(f"\n{table.text(outcomes)}\n\n{table.summary(outcomes)}")
-    if args.output_json:
-        table.write(args.output_json, table.to_json(outcomes, describe_environment(args.device)))
-    if args.markdown:
-        table.write(args.markdown, table.markdown(outcomes))
     ran = [outcome for outcome in outcomes if not outcome.not_run]
     return 0 if ran and all(outcome.right for outcome in ran) else 1
 
 
-def run_all(cases: list[Case], device: str, jobs: int = 1, say: Callable[[str], None] = print) -> list[Outcome]:
-    """Run these cases, `jobs` at a time, and return their outcomes in the same order."""
+def run_all(cases: list[Case], device: str, jobs: int, write: Callable[[list[Outcome]], None]) -> list[Outcome]:
+    """Run these cases, `jobs` at a time, and return their outcomes in the same order.
+
+    Tells of each, and has what there is so far written: a run that is broken off loses nothing.
+    """
     here = needs.available(device)
     outcomes: dict[Case, Outcome] = {}
     with tempfile.TemporaryDirectory(prefix="redteam-", ignore_cleanup_errors=True) as scratch, \
@@ -54,10 +62,11 @@ def run_all(cases: list[Case], device: str, jobs: int = 1, say: Callable[[str], 
             else:
                 started[pool.submit(run_case, case, Path(scratch), device)] = case
         for number, outcome in enumerate(outcomes.values(), start=1):
-            say(table.progress(outcome, number, len(cases)))
+            print(table.progress(outcome, number, len(cases)), flush=True)
         for future in as_completed(started):
             outcomes[started[future]] = future.result()
-            say(table.progress(future.result(), len(outcomes), len(cases)))
+            print(table.progress(future.result(), len(outcomes), len(cases)), flush=True)
+            write([outcomes[case] for case in cases if case in outcomes])
     return [outcomes[case] for case in cases]
 
 

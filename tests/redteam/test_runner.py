@@ -1,5 +1,6 @@
 """The red team's runner: what it must refuse and what must make it fail. The adversaries themselves run with run.py."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -106,6 +107,16 @@ def test_changed_and_new_files_and_lost_results_are_told():
     due = _scenarios(case)
     assert [scenario.op for scenario in due] == ["rms_norm", "moe_sum"]
     assert _lost(due, []) == ["no result of rms_norm[tiny-tp1-s8]", "no result of moe_sum[tiny-tp1-s8]"]
+
+
+def test_what_there_is_so_far_is_written_after_every_case(monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the runner, a script, changes it
+    runner = importlib.import_module("redteam.run")
+    monkeypatch.setattr(runner, "run_case", lambda case, scratch, device: Outcome(case))
+    cases = select(all_cases(), ["output_by_id", "output_by_shape", "stale_cuda_graph"])
+    written = []
+    assert runner.run_all(cases, "cpu", 1, written.append) == written[-1]
+    assert [len(outcomes) for outcomes in written] == [2, 3]  # the last needs a GPU and is there at once
 
 
 @pytest.mark.slow
