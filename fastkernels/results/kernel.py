@@ -152,7 +152,7 @@ class Timing:
     baseline_eager_s: float
     """Median latency of one eager baseline call, launch included, seconds."""
     candidate_eager_s: float
-    """Median latency of one eager candidate call, launch included, seconds."""
+    """The same of a candidate call; by the supervisor's clock where that contradicts the candidate's process."""
     baseline_witness_s: float
     """Seconds a baseline call by the supervisor's own clock, from N against 2N calls."""
     candidate_witness_s: float
