@@ -32,7 +32,7 @@ WARMUP_SHARE = 0.2
 EAGER_CALLS = 20
 """Calls behind the eager latency, where the budget allows."""
 MESSAGE_S = 1e-3
-"""A request and its answer take less than this."""
+"""A request and its answer take less than this, as a rule."""
 CLOCKED_S = 0.004
 """Time of the N calls that the supervisor's clock times beside 2N, so that what a message takes cancels."""
 MOST_CLOCKED_CALLS = 1024
