@@ -13,10 +13,11 @@ from fastkernels.bench.timing.timer import REPLAY_UNIT
 from fastkernels.bench.timing.witness import (
     CUDA_GAP_S,
     FROM_ROUNDS_S,
+    NOT_CLOCKED,
+    clocked_again,
     in_whole_graphs,
     longest_s,
     per_call_s,
-    timed,
     witness,
 )
 from fastkernels.errors import FastKernelsError
@@ -264,12 +265,11 @@ def _clocked_s(side: Side, clock: Clock) -> float:
     """
     calls = max(1, min(MOST_CLOCKED_CALLS, int(CLOCKED_S / min(side.wall_per_call_s, side.clocked_s))))
     calls = in_whole_graphs(calls)
-    once = twice = math.inf
+    shortest = NOT_CLOCKED
     for _ in range(CLOCKED_REPEATS):
-        once = min(once, timed(side.lane.replay, calls, clock))
-        twice = min(twice, timed(side.lane.replay, 2 * calls, clock))
-    side.clocked_s = max(twice / (2 * calls), _SHORTEST_S)
-    return per_call_s(once, twice, calls)
+        shortest = clocked_again(side.lane.replay, calls, clock, shortest)
+    side.clocked_s = max(shortest[1] / (2 * calls), _SHORTEST_S)
+    return per_call_s(*shortest, calls)
 
 
 def _stop(sides: tuple[Side, Side], plan: TimingPlan, runs: int, left_s: float) -> str:

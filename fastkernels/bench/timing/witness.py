@@ -14,6 +14,8 @@ TARGET_S = {"wall": 0.0005}
 """Time that N calls shall take, by method: short on a CPU, to fit between interruptions."""
 CUDA_TARGET_S = 0.002
 """The same on CUDA, so that the jitter of a message and a launch (0.05 ms) is small against it."""
+NOT_CLOCKED = (float("inf"), float("inf"))
+"""Shortest times of N and of 2N calls before the first."""
 MOST_CALLS = 200
 REPEATS = 2
 SUSPICIOUS_REPEATS = 8
@@ -67,14 +69,20 @@ def witness(
     calls = in_whole_graphs(calls)
     replay(calls)  # and captures them now
     longest, end = longest_s(method, reported_s), clock() + SUSPICION_S
-    once = twice = float("inf")
+    shortest = NOT_CLOCKED
     repeats, seen = 0, float("inf")
     while repeats < REPEATS or (seen > longest and (repeats < SUSPICIOUS_REPEATS or clock() < end)):
-        once = min(once, timed(replay, calls, clock))
-        twice = min(twice, timed(replay, 2 * calls, clock))
-        seen = per_call_s(once, twice, calls)
+        shortest = clocked_again(replay, calls, clock, shortest)
+        seen = per_call_s(*shortest, calls)
         repeats += 1
     return seen
+
+
+def clocked_again(
+    replay: Callable[[int], object], calls: int, clock: Callable[[], float], shortest: tuple[float, float],
+) -> tuple[float, float]:  # fmt: skip
+    """(N calls, 2N calls) clocked once more, seconds: the shorter of this time and the shortest so far."""
+    return min(shortest[0], timed(replay, calls, clock)), min(shortest[1], timed(replay, 2 * calls, clock))
 
 
 def in_whole_graphs(calls: int) -> int:
