@@ -118,11 +118,14 @@ def accounted(account: Account) -> Iterator[None]:
 
 
 def grade(scenarios: list[Scenario], settings: GraderSettings) -> tuple[Account, float, list[str]]:
-    """(seconds by part, wall seconds in all, verdicts that are not `passed`) of grading each once, but for the first."""
+    """(seconds by part, wall seconds in all, verdicts that are not `passed`) of grading each once.
+
+    The first only warms up: its verdict counts, its times do not.
+    """
     account, wall_s, wrong = Account(), 0.0, []
     with accounted(account), KernelGrader(settings) as grader:
         for number, scenario in enumerate(scenarios):
-            if number == 1:  # the first only warms up
+            if number == 1:
                 account.seconds.clear()
                 wall_s = 0.0
             account.begin()
