@@ -59,9 +59,9 @@ class Starters:
         for _ in range(2):
             starter = self.start(kind, base)
             try:
-                return starter.connection.spawn(argv, environment, digest, fds)
+                return starter.spawn(argv, environment, digest, fds)
             except RefusedError:  # sources have changed since it began: a new one reads them
-                starter.close()
+                del self.own[kind, digest]  # it ends with the last worker that it has started
             except (OSError, EOFError) as error:
                 problem = failed(starter, error)
                 starter.close()
