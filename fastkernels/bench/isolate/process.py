@@ -143,6 +143,10 @@ class WorkerProcess:
         start = max(0, size - TAIL_BYTES)
         return os.pread(self._log.fileno(), TAIL_BYTES, start).decode(errors="replace").strip()
 
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """Kill the process and all that it started; whoever waits for its answer in another thread learns of it."""
         if sys.platform == "linux":

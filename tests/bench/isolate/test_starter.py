@@ -302,27 +302,6 @@ def test_workers_can_be_executed_instead(monkeypatch):
         WorkerProcess("baseline", "cpu")
 
 
-def test_the_next_candidates_process_is_there_before_it_is_needed():
-    with KernelGrader(HERE) as grader:
-        grader.grade(rms_norm(tokens=5))
-        spare = grader._workers._spare
-        os.kill(grader._workers.candidate_side.process.pid, signal.SIGKILL)
-        assert grader.grade(rms_norm(tokens=6)).verdict in (Verdict.PASSED, Verdict.CRASHED)
-        assert grader.grade(rms_norm(tokens=7)).verdict is Verdict.PASSED
-        assert grader._workers.candidate_side.process is spare
-        assert grader._workers._spare not in (None, spare)
-        pids = [grader._workers._spare.pid, spare.pid]
-    assert not any(psutil.pid_exists(pid) for pid in pids)
-
-
-def test_a_spare_process_that_has_ended_costs_no_verdict():
-    with KernelGrader(HERE) as grader:
-        grader.grade(rms_norm(tokens=5))
-        os.kill(grader._workers._spare.pid, signal.SIGKILL)
-        grader._workers.candidate_side.close()
-        assert grader.grade(rms_norm(tokens=7)).verdict is Verdict.PASSED
-
-
 def is_running(pid):
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
