@@ -55,11 +55,11 @@ was 2.9 at most, for stores to cold memory."""
 
 
 ALIKE = 0.2
-"""Readings of the trusted worker that differ by no more than this part are taken for undisturbed ones: load lengthens
-them by very different times."""
+"""Readings of the trusted worker of which half differ by no more than this part are taken for undisturbed: load
+lengthens them by very different times. A few alike say little, since a core is taken for whole slices of 4 or 8 ms."""
 
-ALIKE_IDLE, ALIKE_OWN = 3, 2
-"""How many must be alike: of handing over, which is timed twice a batch, and of the baseline's calls."""
+FEWEST_IDLE, FEWEST_OWN = 4, 2
+"""How many must be alike at least: of handing over, which is timed twice a batch, and of the baseline's calls."""
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Proof:
         long for the report: other load only ever lengthens one. A batch that is not the shortest so far says nothing
         and is not judged.
 
-        Load that lengthens the trusted worker's would excuse the candidate's, so they do so only where some are alike.
+        Load that lengthens the trusted worker's would excuse the candidate's, so they do so only where half are alike.
         No verdict where that is not so, and the candidate's batch was too long without the excuse.
         """
         batches, end = 0, self.clock() + SUSPICION_S
@@ -124,8 +124,8 @@ class Proof:
 
     def _proven_s(self) -> float:
         """As long a batch bears the report out: other load does not make it longer."""
-        return self._allowed_s(undisturbed(self._idle_s, ALIKE_IDLE) or 0.0,
-                               undisturbed(self._own_s, ALIKE_OWN) or 0.0)
+        return self._allowed_s(undisturbed(self._idle_s, FEWEST_IDLE) or 0.0,
+                               undisturbed(self._own_s, FEWEST_OWN) or 0.0)
 
     def _allowed_s(self, idle_s: float, own_s: float, most_colder: float = MOST_COLDER) -> float:
         """Longest that a batch of an honest candidate takes, by what the trusted worker takes to hand over and in all.
@@ -195,8 +195,9 @@ def prove(attempt: Attempt, comparison: Comparison, fitting: int, watch: IdleWat
     return Proof(attempt, comparison, calls, watch, graph).run()
 
 
-def undisturbed(readings_s: Sequence[float], alike: int) -> float | None:
-    """The shortest reading where `alike` of them differ by ALIKE at most; None where it may be a disturbed one."""
+def undisturbed(readings_s: Sequence[float], fewest: int) -> float | None:
+    """The shortest reading where half of all, and `fewest`, differ by ALIKE at most; None where it may be disturbed."""
+    alike = max(fewest, (len(readings_s) + 1) // 2)
     shortest = sorted(readings_s)[:alike]
     return shortest[0] if len(shortest) == alike and shortest[-1] <= (1 + ALIKE) * shortest[0] else None
 
