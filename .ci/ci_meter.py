@@ -7,6 +7,7 @@ with their PID namespace. A control group counts those too; where none can be ma
 import contextlib
 import os
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,8 +55,12 @@ class GroupMeter:
         """Read the group and remove it; processes that are left keep it."""
         taken_s = self._read()
         left = [f"{pid} {_name(int(pid))}" for pid in (self._group / "cgroup.procs").read_text().split()]
-        with contextlib.suppress(OSError):
-            self._group.rmdir()
+        for _ in range(1 if left else 20):
+            try:
+                self._group.rmdir()
+                break
+            except OSError:  # busy: a process that has just ended still counts for a moment
+                time.sleep(0.05)
         return taken_s, left
 
     def _read(self) -> float:

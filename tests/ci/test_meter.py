@@ -36,10 +36,12 @@ def test_a_control_group_counts_what_getrusage_does_not():
     import resource
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s, left = measured(group_meter(), ORPHANS)
+    meter = group_meter()
+    cpu_s, left = measured(meter, ORPHANS)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert cpu_s >= 0.4
     assert left == []
+    assert not meter._group.exists()
     assert cpu_s >= 0.3 + sum(after[:2]) - sum(before[:2])  # the killed child's time is not in there
 
 
