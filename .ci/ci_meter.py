@@ -55,13 +55,18 @@ class GroupMeter:
         """Read the group and remove it; processes that are left keep it."""
         taken_s = self._read()
         left = [f"{pid} {_name(int(pid))}" for pid in (self._group / "cgroup.procs").read_text().split()]
-        for _ in range(1 if left else 20):
-            try:
-                self._group.rmdir()
-                break
-            except OSError:  # busy: a process that has just ended still counts for a moment
-                time.sleep(0.05)
+        if not left:
+            self.remove()
         return taken_s, left
+
+    def remove(self) -> None:
+        """Remove the group, which is busy for a moment after its last process has ended."""
+        for _ in range(20):
+            with contextlib.suppress(OSError):
+                self._group.rmdir()
+            if not self._group.exists():
+                break
+            time.sleep(0.05)
 
     def _read(self) -> float:
         old = self._group / "cpuacct.usage"

@@ -54,6 +54,8 @@ def test_a_process_that_is_left_is_named():
         assert meter.stop()[1] == [f"{pid} sleep 60"]
     finally:
         subprocess.run(["kill", pid], check=True)
+        meter.remove()
+    assert not meter._group.exists()
 
 
 def fields(parent, start, own=0.0, reaped=0.0):
