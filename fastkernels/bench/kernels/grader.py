@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from fastkernels.bench.isolate.launch import prepare
 from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
 from fastkernels.bench.kernels import limits
 from fastkernels.bench.kernels.candidates import CandidateFiles, Reached
@@ -57,6 +58,7 @@ class KernelGrader:
         self._files: CandidateFiles | None = None
         self._broken: dict[tuple[str, str], Found] = {}
         self._environment: dict[str, Any] | None = None
+        prepare()
 
     def grade(self, scenario: Scenario) -> ScenarioResult:
         """Grade one scenario, or return the finished result of an equal one; appends to the log.

@@ -3,9 +3,10 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fastkernels.bench.isolate.files import ARENAS, create_file
+from fastkernels.bench.isolate.launch import forks
 from fastkernels.bench.isolate.memory import default_limit_bytes
 from fastkernels.bench.isolate.process import WorkerEndedError, WorkerProcess
 from fastkernels.bench.isolate.protocol import Message
@@ -63,6 +64,9 @@ class Workers:
     """Files and directories that the candidate's process must not see."""
     trusted_side: Side = field(default_factory=lambda: Side("baseline"))
     candidate_side: Side = field(default_factory=lambda: Side("candidate"))
+    keeps_spare: ClassVar[bool] = True
+    """Whether the next candidate's process is forked while one is at work: it takes a candidate in at once."""
+    _spare: WorkerProcess | None = None
     _arenas: list[int] = field(default_factory=list)
     _last: tuple[Path | None, str] = (None, "")
 
@@ -71,14 +75,11 @@ class Workers:
         if self.candidate_side.loaded != loaded:
             self.candidate_side.close()
         self.open_arenas()
-        self._start(self.trusted_side, {"baseline": self.settings.baseline}, None)
+        self._start(self.trusted_side, {"baseline": self.settings.baseline})
         self.candidate_side.loaded = loaded
-        limit = None
-        if self.candidate_side.process is None:
-            limit = self.settings.memory_limit_bytes or default_limit_bytes()
         self._last = directory, loaded
-        self._start(self.candidate_side, {"candidates": None if directory is None else str(directory),
-                                          "allow_passthrough": self.settings.allow_passthrough}, limit)
+        if self.candidate_side.process is None:
+            self._start_candidate(directory)
 
     def open_arenas(self) -> list[int]:
         """Descriptors of the memory between the two processes, opened once."""
@@ -98,6 +99,7 @@ class Workers:
         if folder not in self.hidden:
             self.hidden += (folder,)
             self.candidate_side.close()
+            self._close_spare()
 
     def trusted(self, request: Message) -> Message:
         """Ask the trusted worker; WorkerError where it fails."""
@@ -140,19 +142,36 @@ class Workers:
         return 0.0 if process is None else process.cpu_s()
 
     def close(self) -> None:
-        """End both processes and give the arenas back."""
+        """End both processes, and the spare one, and give the arenas back."""
         self.trusted_side.close()
         self.candidate_side.close()
+        self._close_spare()
         for fd in self._arenas:
             os.close(fd)
         self._arenas = []
 
-    def _start(self, side: Side, hello: dict[str, Any], limit: int | None) -> None:
+    def _start_candidate(self, directory: Path | None) -> None:
+        limit = self.settings.memory_limit_bytes or default_limit_bytes()
+        process, self._spare = self._spare or self._new(self.candidate_side), None
+        process.limit_memory(limit)
+        self._start(self.candidate_side, {"candidates": None if directory is None else str(directory),
+                                          "allow_passthrough": self.settings.allow_passthrough,
+                                          "memory_limit_bytes": limit}, process)
+
+    def _close_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+        self._spare = None
+
+    def _start(self, side: Side, hello: dict[str, Any], process: WorkerProcess | None = None) -> None:
         if side.process is None:
-            side.process = WorkerProcess(side.role, self._device_of(side), self._arenas_of(side), limit,
-                                         self._sandbox(), self.hidden, self.settings.disk_limit_bytes)
+            side.process = process or self._new(side)
             side.process.post({"do": "hello", **hello})
             side.greeted = False
+
+    def _new(self, side: Side) -> WorkerProcess:
+        return WorkerProcess(side.role, self._device_of(side), self._arenas_of(side), self._sandbox(), self.hidden,
+                             self.settings.disk_limit_bytes)
 
     def _timeout_s(self, request: Message) -> float:
         """Longest that a request to the candidate may take."""
@@ -187,6 +206,8 @@ class Workers:
             side.close()
             raise WorkerError(f"the {side.role} worker did not start\n{reply['error']}")
         side.greeted = True
+        if side is self.candidate_side and self._spare is None and self.keeps_spare and forks():
+            self._spare = self._new(side)
 
 
 def _reported(reply: Message) -> CandidateFailedError:
