@@ -1,11 +1,13 @@
-"""Fixtures for all tests, and the one place that skips tests for want of a GPU or a browser."""
+"""Fixtures for all tests, and the one place that leaves tests out: by size of the run, for want of a GPU or browser."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import suite
 from browser import find_browser
 from ranks import Ranks
 
@@ -28,13 +30,39 @@ NEEDS: dict[str, tuple[Callable[[], bool], Callable[[], Any], str]] = {
 """By marker: whether its absence is a failure, whether it is here, and the reason of a skip."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests by marker where what they need is missing; with FASTKERNELS_REQUIRE_... they run and fail."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a size of the suite that there is not."""
+    suite.require_size()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what FASTKERNELS_TESTS leaves out; skip tests by marker where what they need is missing.
+
+    With FASTKERNELS_REQUIRE_... the latter run and fail.
+    """
+    suite.leave_out(config, items)
+    if hasattr(config, "workeroutput"):  # a worker of xdist: what it deselects is not told to the user otherwise
+        config.workeroutput["left_out"] = dict(config.stash[suite.LEFT_OUT])
     for name, (is_required, is_here, reason) in NEEDS.items():
         marked = [item for item in items if item.get_closest_marker(name)]
         if marked and not is_required() and not is_here():
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker of xdist left out: each collects the same."""
+    counts = getattr(node, "workeroutput", {}).get("left_out")
+    if counts is not None:
+        node.config.stash[suite.LEFT_OUT] = Counter(counts)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many tests were left out and why."""
+    counts = config.stash.get(suite.LEFT_OUT, Counter())
+    if counts:
+        terminalreporter.write_line(suite.summary(counts))
 
 
 @pytest.fixture(autouse=True)
