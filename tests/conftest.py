@@ -1,5 +1,6 @@
 """Fixtures for all tests, and the one place that leaves tests out: by size of the run, for want of a GPU or browser."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 import suite
 from browser import find_browser
+from filelock import FileLock
+from mlflow_server import client_of
 from ranks import Ranks
 
 from fastkernels.env import require_browser, required_gpus
@@ -31,8 +34,10 @@ NEEDS: dict[str, tuple[Callable[[], bool], Callable[[], Any], str]] = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a size of the suite that there is not."""
+    """Refuse a size of the suite that there is not; what a test starts is no worker of this run's xdist."""
     suite.require_size()
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+        del os.environ[name]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -88,6 +93,20 @@ def browser() -> Iterator[Any]:
         opened = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables and nothing in them, made once for all of xdist's workers.
+
+    Loads mlflow, which runs of pytester within a test would load anew each.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if hasattr(request.config, "workerinput") else base
+    path = folder / "mlflow-tables.db"
+    with FileLock(folder / "mlflow-tables.lock"):
+        client_of(f"sqlite:///{path}").search_experiments()
+    return path
 
 
 @pytest.fixture(scope="session")

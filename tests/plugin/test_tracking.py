@@ -1,15 +1,14 @@
 """Every run that grades is tracked, at its end, once."""
 
 import hashlib
-import shutil
 import socket
 from pathlib import Path
 
 import pytest
-from mlflow_server import client_of
+from mlflow_server import client_of, copy_tables
 
 import pytest_fastkernels.tracking_bridge  # noqa: F401  see conftest.py
-from fastkernels.bench.tracking import Tracker, local_store, tracking_uri
+from fastkernels.bench.tracking import Tracker, tracking_uri
 
 SPY = """
 
@@ -25,21 +24,12 @@ def pytest_unconfigure(): spy("over")
 """
 
 
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory):
-    """A database with MLflow's tables, which takes seconds to make; loads mlflow, which pytester would load twice."""
-    path = tmp_path_factory.mktemp("tables") / "mlflow.db"
-    client_of(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def switched_on(bare, tables, monkeypatch):
     """A project with tracking on."""
     monkeypatch.delenv("FASTKERNELS_TRACKING")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    local_store(bare.path).parent.mkdir()
-    shutil.copy(tables, local_store(bare.path))
+    copy_tables(tables, bare.path)
     return bare
 
 
