@@ -227,10 +227,12 @@ def test_exit_status_signal_and_time_limit_are_those_of_the_process(own, waiting
     assert not worker.is_lost
 
 
-def test_a_starter_that_is_killed_costs_no_verdict():
+def test_a_starter_that_is_killed_costs_no_verdict(own, monkeypatch):
+    monkeypatch.setattr(launch, "starters", lambda: own)
     with KernelGrader(HERE) as grader:
         assert grader.grade(rms_norm(tokens=5)).verdict is Verdict.PASSED
-        for starter in starters().own.values():
+        assert len(own.own) == 2
+        for starter in own.own.values():
             os.kill(starter.pid, signal.SIGKILL)
         assert grader.grade(rms_norm(tokens=6)).verdict is Verdict.PASSED
 

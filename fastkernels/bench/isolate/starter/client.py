@@ -34,6 +34,7 @@ class Connection:
     def __init__(self, connection: socket.socket) -> None:
         self._connection, self._lock = connection, threading.Lock()
         connection.settimeout(START_TIMEOUT_S)
+        self._finalizer = weakref.finalize(self, connection.close)
 
     def spawn(self, argv: Sequence[str], environment: Mapping[str, str], digest: str, fds: Sequence[int]) -> "Forked":
         """Fork a worker in this process's directory; fds: its log, its connection and its arenas.
@@ -59,7 +60,7 @@ class Connection:
 
     def close(self) -> None:
         """Give the connection up; the starter ends what it has started for it."""
-        self._connection.close()
+        self._finalizer()
 
 
 class Starter:
