@@ -157,7 +157,7 @@ def test_an_operator_that_no_model_passes_slices_to():
     assert outcomes(result) == {"strided": "not_applicable"}
 
 
-def test_gates_come_after_timing_too(grader):
+def test_gates_come_after_timing_too(grader, clocks_agree):
     settings = GraderSettings(**{**grader.settings.__dict__, "timing": True, "max_time_s": 0.1})
     with KernelGrader(settings) as timing:
         result = timing.grade(rms_norm(hidden=33, tokens=9))
