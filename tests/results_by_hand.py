@@ -5,6 +5,9 @@ from dataclasses import replace
 from fastkernels.manifest import InputSpec, Scenario
 from fastkernels.results import Correctness, ScenarioResult, Timing, Verdict, WorstElement
 
+HANG_S = 4.0
+"""How long tests wait for a call that hangs on a CPU, and any other at most: several seconds on the busiest machine."""
+
 
 def rms_norm(tokens=4, hidden=32, model="tiny", residual=False, dtype="bfloat16"):
     spec = {"values": "normal", "shape": ("tokens", hidden), "dtype": dtype}

@@ -146,10 +146,10 @@ def _credible_times(attempt: Attempt, sets: Sets, floor: float) -> Comparison | 
                 raise WorkerError(f"the trusted worker's times: {error}") from error
             troubles = [(Verdict.TIMING_TAMPERED, str(error))]
             break
-        trouble = (watch.finding() or check_times(comparison, floor)
-                   or prove(attempt, comparison, sets.batched, watch) or watch.finding())
+        trouble = watch.finding() or check_times(comparison, floor) or prove(attempt, comparison, sets.batched, watch)
         if not found.passed:
             return None
+        trouble = watch.finding() or trouble  # what is at work beside makes batches long, too
         if trouble is None:
             return comparison
         troubles.append(trouble)

@@ -155,13 +155,28 @@ def check_times(times: Times, floor_s: float) -> Trouble | None:
         )
     longest = longest_s(times.method, times.candidate_claim_s)
     if seen.most_s <= longest:
-        return None
+        return _disturbed_rounds(times)
     if seen.least_s > longest and times.baseline_seen.least_s <= longest_s(times.method, times.baseline_claim_s):
         return Verdict.TIMING_TAMPERED, (
             f"{_us(reported)} a call is reported; by the supervisor's clock a call takes {_us(seen.most_s)}"
         )
     return None, (f"{_us(reported)} a call is reported, and the supervisor's clock, disturbed by other load, saw "
                   f"{_us(seen.least_s)} to {_us(seen.most_s)}")
+
+
+def _disturbed_rounds(times: Times) -> Trouble | None:
+    """No verdict where, on a CPU, even a short call of the rounds took far longer than the clock saw one take.
+
+    A part of such times, which a lie would be, can still be longer than what an honest call takes.
+    """
+    if times.method != "wall":
+        return None
+    for side, claim_s, seen in (("baseline", times.baseline_claim_s, times.baseline_seen),
+                                ("candidate", times.candidate_claim_s, times.candidate_seen)):
+        if claim_s > longest_s(times.method, seen.most_s):
+            return None, (f"a call of the {side} took {_us(claim_s)} or more in the rounds, disturbed by other load, "
+                          f"and {_us(seen.most_s)} by the supervisor's clock")
+    return None
 
 
 def timed(replay: Callable[[int], object], calls: int, clock: Callable[[], float]) -> float:

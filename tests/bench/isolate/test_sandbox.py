@@ -176,7 +176,9 @@ def test_too_much_memory_in_the_whole_tree_ends_the_worker(tmp_path, monkeypatch
 
 
 def test_torch_compile_works(tmp_path):
-    code = """@torch.compile
+    """Traced and lowered, which imports and caches what Inductor's way does; the red team's twin `inductor` builds C++
+    in the sandbox."""
+    code = """@torch.compile(backend="aot_eager")
 def double(x): return x * 2 + 1
 def attempt(): assert double(torch.ones(8)).tolist() == [3.0] * 8
 """

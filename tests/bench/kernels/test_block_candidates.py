@@ -92,7 +92,7 @@ def grader():
     llama_attention("decode", tp=2), llama_attention("decode", dtype="float32"), llama_mlp(tp=2), llama_layer("decode"),
     llama_layer("mixed"), mixtral_moe(),
 ], ids=lambda s: f"{s.op}-{s.phase}-{s.tp}-{len(s.inputs)}-{s.inputs[-1].dtype}")  # fmt: skip
-def test_a_self_test_passes(grader, scenario):
+def test_a_self_test_passes(grader, scenario, clocks_agree):
     result = grader.grade(scenario)
     assert result.verdict is Verdict.PASSED, (result.message, result.evidence)
     assert result.baseline_provider == "native"
@@ -134,7 +134,7 @@ def test_a_sum_over_ranks_is_made_once(tmp_path, sums, verdicts):
     assert result.verdict in verdicts, result.message
 
 
-def test_ranks_hold_their_share_alone(grader):
+def test_ranks_hold_their_share_alone(grader, clocks_agree):
     one, two = (grader.grade(llama_mlp(tp=tp)).timing for tp in (1, 2))
     assert one is not None
     assert two is not None
@@ -143,7 +143,7 @@ def test_ranks_hold_their_share_alone(grader):
     assert one.bytes - two.bytes == weights // 2
 
 
-def test_a_block_moves_what_its_operators_cannot_keep_to_themselves(grader):
+def test_a_block_moves_what_its_operators_cannot_keep_to_themselves(grader, clocks_agree):
     timing = grader.grade(llama_mlp(tokens=4)).timing
     assert timing is not None
     assert timing.bytes == 3 * 64 * 96 * 2 + 2 * 4 * 64 * 2  # weights, x and y once; gate, up and their product never

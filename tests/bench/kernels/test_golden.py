@@ -19,7 +19,7 @@ from fastkernels.results import Verdict
 
 HERE = GraderSettings(device="cpu", seed=3, timing=False)
 CPU = torch.device("cpu")
-CONFIG = {"model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2, "max_position_embeddings": 4096}
+CONFIG = {"model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2, "max_position_embeddings": 512}
 FORGETS_THE_LAST = '''
 from torch import nn
 

@@ -36,7 +36,7 @@ def without_workers(log, settings=HERE, find=None):
     return grader
 
 
-def test_a_self_test_passes_with_times_and_says_so(grader):
+def test_a_self_test_passes_with_times_and_says_so(grader, clocks_agree):
     result = grader.grade(rms_norm(tokens=3))
     assert result.verdict is Verdict.PASSED, (result.message, result.evidence)
     assert result.self_test
@@ -68,7 +68,7 @@ def test_without_a_log_equal_scenarios_are_still_graded_once(grader):
     assert "--fk-model=b" in second.reproduce
 
 
-def test_too_slow_is_a_verdict_with_its_timing(grader):
+def test_too_slow_is_a_verdict_with_its_timing(grader, clocks_agree):
     with KernelGrader(GraderSettings(**{**HERE.__dict__, "min_speedup": 50.0})) as demanding:
         demanding._workers = grader._workers
         result = demanding.grade(rms_norm(tokens=7))

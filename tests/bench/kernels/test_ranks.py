@@ -2,7 +2,7 @@
 
 import pytest
 from ranks_by_hand import HONEST, WRONG_OR_LOST, allreduce, check_named, check_replaced, graded
-from results_by_hand import rms_norm
+from results_by_hand import HANG_S, rms_norm
 
 from fastkernels.bench.isolate.process import WorkerProcess
 from fastkernels.bench.kernels import GraderSettings, KernelGrader, settings
@@ -15,7 +15,7 @@ from fastkernels.results import Verdict
 
 @pytest.mark.parametrize(("forward", "verdict", "says"), WRONG_OR_LOST)
 def test_a_rank_that_is_wrong_or_lost_is_named(tmp_path, forward, verdict, says):
-    check_named(tmp_path, forward, verdict, says, "cpu", 12.0)
+    check_named(tmp_path, forward, verdict, says, "cpu", HANG_S if verdict is Verdict.HUNG else 60.0)
 
 
 def test_an_honest_sum_passes_and_is_not_timed(tmp_path):
@@ -49,7 +49,7 @@ def test_ranks_that_do_not_meet_are_the_harness_s_fault(monkeypatch):
 
 
 def test_all_ranks_of_one_that_hangs_are_replaced(tmp_path):
-    check_replaced(tmp_path, "cpu", 12.0)
+    check_replaced(tmp_path, "cpu", HANG_S)
 
 
 def test_the_repeated_call_is_made_in_order_and_joining_is_no_candidate_s_time(monkeypatch):

@@ -101,3 +101,18 @@ def test_a_clock_that_contradicts_the_trusted_side_too_accuses_nobody():
     baseline, candidate = FakeLane(clock, 1e-3, reported=0.3), FakeLane(clock, 1e-3, reported=0.3)
     verdict, _ = check_times(compare(baseline, candidate, PLAN, clock), 0.0)
     assert verdict is None
+
+
+@pytest.mark.parametrize("reported", [1.0, 1 / 6])
+def test_rounds_that_load_has_made_long_bear_nothing_out(reported):
+    """A sixth of times that are twelve times as long is still longer than an honest call."""
+    clock, busy = Clock(), [12.0]
+    sides = [FakeLane(clock, 6e-4, reported=share, message_s=2e-4) for share in (1.0, reported)]
+    for side in sides:
+        side.drift = lambda now: busy[0]
+        side.replay = lambda calls, quiet=side.replay: busy.__setitem__(0, 1.0) or quiet(calls)
+    found = compare(*sides, PLAN, clock)
+    assert found.candidate_claim_s > found.candidate_witness_s
+    verdict, why = check_times(found, 0.0)
+    assert verdict is None
+    assert "a call of the baseline took 7.2e+03 us or more in the rounds, disturbed by other load" in why
