@@ -1,0 +1,37 @@
+"""Versions that the project allows: those it was tested with, and none that is known to fail."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REQUIRED = [Requirement(text) for text in (*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), []))]
+PINS = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "constraints-cpu.txt").read_text(), re.MULTILINE))
+
+
+def allowed(name, version):
+    found = [requirement for requirement in REQUIRED if requirement.name.lower() == name.lower()]
+    assert found, f"{name} is no dependency"
+    return all(requirement.specifier.contains(version) for requirement in found)
+
+
+@pytest.mark.parametrize(("name", "version", "is_allowed"), [
+    ("triton", "3.6.0", True),     # torch 2.11's
+    ("triton", "3.9.0", True),     # the interpreter's stricter masks, and its warning of 3.10
+    ("triton", "3.10.0", False),   # multiply and add are no longer fused by default
+    ("pytest", "9.2.0", False),    # breaks xdist's loadgroup
+    ("pytest", "9.1.1", True),
+])
+def test_versions(name, version, is_allowed):
+    assert allowed(name, version) is is_allowed
+
+
+def test_what_the_constraints_pin_is_allowed():
+    assert PINS["torch"]
+    wrong = [f"{name}=={version}" for name, version in PINS.items() if name not in ("litellm", "ray", "playwright")
+             and not allowed(name, version)]
+    assert wrong == []
