@@ -67,3 +67,8 @@ def required_gpus() -> int:
     """FASTKERNELS_REQUIRE_GPU=N: this project's own tests of up to N CUDA devices fail instead of skipping for want."""
     text = os.environ.get("FASTKERNELS_REQUIRE_GPU", "")
     return int(text) if text.isdecimal() else 0
+
+
+def chosen_tests() -> str:
+    """FASTKERNELS_TESTS=quick, usual or all: how much of this project's own tests runs; empty stands for usual."""
+    return os.environ.get("FASTKERNELS_TESTS", "")

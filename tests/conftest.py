@@ -1,14 +1,20 @@
-"""Fixtures for all tests, and the one place that skips tests for want of a GPU or a browser."""
+"""Fixtures for all tests, and the one place that leaves tests out: by size of the run, for want of a GPU or browser."""
 
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import suite
 from browser import find_browser
+from filelock import FileLock
+from mlflow_server import client_of
 from ranks import Ranks
 
+from fastkernels.bench.isolate import launch
 from fastkernels.env import require_browser, required_gpus
 
 SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"
@@ -28,13 +34,48 @@ NEEDS: dict[str, tuple[Callable[[], bool], Callable[[], Any], str]] = {
 """By marker: whether its absence is a failure, whether it is here, and the reason of a skip."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests by marker where what they need is missing; with FASTKERNELS_REQUIRE_... they run and fail."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a size of the suite that there is not; what a test starts is no worker of this run's xdist."""
+    suite.require_size()
+    if is_controller(config):
+        os.environ |= launch.share()
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+        del os.environ[name]
+
+
+def is_controller(config: pytest.Config) -> bool:
+    """Whether xdist's workers follow, which share this process's starters with all that their tests start."""
+    return bool(config.getoption("tx", None)) and not hasattr(config, "workerinput")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what FASTKERNELS_TESTS leaves out; skip tests by marker where what they need is missing.
+
+    With FASTKERNELS_REQUIRE_... the latter run and fail.
+    """
+    suite.leave_out(config, items)
+    if hasattr(config, "workeroutput"):  # a worker of xdist: what it deselects is not told to the user otherwise
+        config.workeroutput["left_out"] = dict(config.stash[suite.LEFT_OUT])
     for name, (is_required, is_here, reason) in NEEDS.items():
         marked = [item for item in items if item.get_closest_marker(name)]
         if marked and not is_required() and not is_here():
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker of xdist left out: each collects the same."""
+    counts = getattr(node, "workeroutput", {}).get("left_out")
+    if counts is not None:
+        node.config.stash[suite.LEFT_OUT] = Counter(counts)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many tests were left out and why."""
+    counts = config.stash.get(suite.LEFT_OUT, Counter())
+    if counts:
+        terminalreporter.write_line(suite.summary(counts))
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +101,20 @@ def browser() -> Iterator[Any]:
         opened = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables and nothing in them, made once for all of xdist's workers.
+
+    Loads mlflow, which runs of pytester within a test would load anew each.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if hasattr(request.config, "workerinput") else base
+    path = folder / "mlflow-tables.db"
+    with FileLock(folder / "mlflow-tables.lock"):
+        client_of(f"sqlite:///{path}").search_experiments()
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
-"""A real MLflow server on loopback, and MLflow's own client."""
+"""A real MLflow server on loopback, MLflow's own client, and stores whose tables are made already."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from fastkernels.bench.tracking import local_store
 
 START_S = 120
 """Longest wait for a server; it takes 5 to 20 s."""
@@ -37,7 +40,8 @@ def free_port() -> int:
         return port
 
 
-def start_server(folder: Path) -> Server:
+def start_server(folder: Path, tables: Path) -> Server:
+    shutil.copy(tables, folder / "server.db")
     port = free_port()
     # jobs and litellm's price list would reach for the network and take three times as long
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
@@ -58,6 +62,13 @@ def start_server(folder: Path) -> Server:
                 server.kill()
                 raise RuntimeError(f"mlflow server: {(folder / 'server.log').read_text()[-3000:]}") from error
             time.sleep(0.2)
+
+
+def copy_tables(tables: Path, directory: Path) -> None:
+    """Let the store of `directory` begin with these tables; MLflow takes a second to make them."""
+    file = local_store(directory)
+    file.parent.mkdir(exist_ok=True)
+    shutil.copy(tables, file)
 
 
 def client_of(uri: str) -> Any:

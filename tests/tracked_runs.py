@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from mlflow_server import copy_tables
 from results_by_hand import passed, rms_norm, silu_and_mul
 from tracked_results import E2E, ENVIRONMENT, REPORT, bench, failed, faster
 
@@ -22,12 +23,13 @@ def rms_norm_bench(name: str, speedup: float, *more, tokens=(4, 8), **changes):
     return bench(*results, *more, kernels=[source], environment={**ENVIRONMENT, "gpu": gpu})
 
 
-def fill(directory: Path, names: Sequence[str] = ()) -> dict[str, str]:
-    """Track runs in the store of `directory` and return their ids by name, oldest first.
+def fill(directory: Path, tables: Path, names: Sequence[str] = ()) -> dict[str, str]:
+    """Track runs in the store of `directory`, a copy of the empty `tables`; return their ids by name, oldest first.
 
     Without `names` all of RUNS, as if one had started every minute; else these, as they are made.
     """
     ids = {}
+    copy_tables(tables, directory)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
         for variable in ("FASTKERNELS_TRACKING", "MLFLOW_TRACKING_URI"):

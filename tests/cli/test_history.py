@@ -20,10 +20,10 @@ from fastkernels.cli.tracked import best_records, records
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(tmp_path_factory, tables):
     """A working directory with a filled store, and the ids of its runs by name."""
     directory = tmp_path_factory.mktemp("store")
-    return directory, fill(directory)
+    return directory, fill(directory, tables)
 
 
 @pytest.fixture

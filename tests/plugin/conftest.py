@@ -92,7 +92,7 @@ class Project:
             return self.pytester.runpytest_subprocess(*PLUGIN_ARGS, *words)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-            return self.pytester.runpytest_inprocess(*ONLY, *words)
+            return self.pytester.runpytest_inprocess(*ONLY, *words, no_reraise_ctrlc=True)
 
     def graded(self) -> list[str]:
         """Addresses that the fake grader was given, in order."""

@@ -1,15 +1,15 @@
 """Every run that grades is tracked, at its end, once."""
 
 import hashlib
-import shutil
 import socket
+import time
 from pathlib import Path
 
 import pytest
-from mlflow_server import client_of
+from mlflow_server import client_of, copy_tables
 
-import pytest_fastkernels.tracking_bridge  # noqa: F401  see conftest.py
-from fastkernels.bench.tracking import Tracker, local_store, tracking_uri
+from fastkernels.bench.tracking import Tracker, tracking_uri
+from pytest_fastkernels import tracking_bridge  # here once, as conftest.py says
 
 SPY = """
 
@@ -25,21 +25,12 @@ def pytest_unconfigure(): spy("over")
 """
 
 
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory):
-    """A database with MLflow's tables, which takes seconds to make; loads mlflow, which pytester would load twice."""
-    path = tmp_path_factory.mktemp("tables") / "mlflow.db"
-    client_of(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def switched_on(bare, tables, monkeypatch):
     """A project with tracking on."""
     monkeypatch.delenv("FASTKERNELS_TRACKING")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    local_store(bare.path).parent.mkdir()
-    shutil.copy(tables, local_store(bare.path))
+    copy_tables(tables, bare.path)
     return bare
 
 
@@ -156,7 +147,7 @@ def pytest_runtest_teardown():
     if len(count) == 3:
         raise KeyboardInterrupt
 """)
-    result = tracked.run("--fk-level=1", subprocess=True)
+    result = tracked.run("--fk-level=1")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     [run] = runs(tracked)
     assert run.status == "KILLED"
@@ -174,7 +165,7 @@ def test_a_run_that_stops_at_the_first_failure_has_finished(tracked):
 def test_tests_that_change_the_directory_do_not_move_the_store(tracked, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     add_to_conftest(tracked, f"\ndef pytest_runtest_teardown():\n    os.chdir({str(other)!r})\n")
-    tracked.run("--fk-target=silu_and_mul", subprocess=True)
+    tracked.run("--fk-target=silu_and_mul")
     assert len(runs(tracked)) == 1
     assert {path.name for path in other.iterdir()} <= {"graded.txt"}
 
@@ -187,16 +178,14 @@ def test_off_means_off(tracked, monkeypatch):
     assert runs(tracked) == []
 
 
-def test_the_time_of_a_run_is_that_of_grading(tracked):
-    add_to_conftest(tracked, """
-import pytest_fastkernels.tracking_bridge as bridge
-record_run = bridge.record_run
-def slow(*arguments):
-    time.sleep(1)
-    return record_run(*arguments)
-bridge.record_run = slow
-""")
-    result = tracked.run("--fk-target=rms_norm", subprocess=True)
+def test_the_time_of_a_run_is_that_of_grading(tracked, monkeypatch):
+    def slow(*arguments):
+        time.sleep(1)
+        return record_run(*arguments)
+
+    record_run = tracking_bridge.record_run
+    monkeypatch.setattr(tracking_bridge, "record_run", slow)
+    result = tracked.run("--fk-target=rms_norm")
     [run] = runs(tracked)
     wall_s = tracked.results()["wall_s"]
     assert run.duration_s == pytest.approx(wall_s, abs=0.002)

@@ -18,6 +18,7 @@ import psutil
 from redteam.case import HERE, Case, CaseError
 
 import fastkernels
+from fastkernels.bench.isolate import launch
 from fastkernels.cli.kernels import plugin_is_installed
 from fastkernels.errors import FastKernelsError
 from fastkernels.manifest import Manifest, Scenario, Selection, load_manifest
@@ -165,7 +166,7 @@ def _pytest(case: Case, directory: Path, scratch: Path, device: str) -> tuple[in
                *(f"{name}={value}" if value else name for name, value in _options(case).items())]
     (scratch / "tmp").mkdir(exist_ok=True)
     root = Path(fastkernels.__file__).resolve().parents[1]
-    environment = {**os.environ, "FASTKERNELS_TRACKING": "off", "TMPDIR": str(scratch / "tmp"),
+    environment = {**os.environ, **launch.share(), "FASTKERNELS_TRACKING": "off", "TMPDIR": str(scratch / "tmp"),
                    "FASTKERNELS_CACHE_DIR": str(scratch / "cache"), MARK: directory.name,
                    "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # pytest would compile its plugins again, a second each time

@@ -53,6 +53,11 @@ class CandidateService(Service):
         self._peers = Peers()
         self._ranks: ProcessGroup | None = None
 
+    def on_ready(self, message: Message) -> Message:
+        """Answer once the process is up; no candidate is known by then."""
+        del message
+        return {}
+
     def on_hello(self, message: Message) -> Message:
         """Take up the limit of memory and lay the candidates over the baseline; they are imported with `import`."""
         limit = message["memory_limit_bytes"]

@@ -48,6 +48,11 @@ def prepare() -> None:
         starters().prepare(worker_environment())
 
 
+def share() -> dict[str, str]:
+    """Variables by which processes below this one find its starters; begins those."""
+    return starters().share(worker_environment()) if forks() else {}
+
+
 def launch(role: str, words: Sequence[str], own: Mapping[str, str], log: int, connection: int,
            arenas: Sequence[int]) -> Child:
     """Start a worker in a session of its own.
@@ -78,6 +83,6 @@ def worker_environment() -> dict[str, str]:
     environment.pop(STARTERS, None)
     root = Path(fastkernels.__file__).resolve().parents[1]
     if root.name not in ("site-packages", "dist-packages"):
-        paths = [str(root), *filter(None, [environment.get("PYTHONPATH")])]
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
+        others = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", str(root))]
+        environment["PYTHONPATH"] = os.pathsep.join([str(root), *others])
     return environment

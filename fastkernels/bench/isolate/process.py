@@ -12,6 +12,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -67,8 +68,10 @@ class WorkerProcess:
             words += ["--sandbox", encode(sandbox), "--scratch", self._scratch]
             words += [word for path in hidden for word in ("--hidden", str(path))]
             own = scratch_environment(self._scratch)
-        with theirs:
+        with theirs, ExitStack() as undo:
+            undo.callback(self._release)
             self._process = launch(role, words, own, self._log.fileno(), theirs.fileno(), arenas)
+            undo.pop_all()
         self._pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
         self._finalizer = weakref.finalize(self, _end_process, self._process, os.getpid(), self._scratch,
                                            role == "candidate" and sandbox.mode != "off")
@@ -140,6 +143,10 @@ class WorkerProcess:
         start = max(0, size - TAIL_BYTES)
         return os.pread(self._log.fileno(), TAIL_BYTES, start).decode(errors="replace").strip()
 
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """Kill the process and all that it started; whoever waits for its answer in another thread learns of it."""
         if sys.platform == "linux":
@@ -153,10 +160,15 @@ class WorkerProcess:
             return
         self.closed = True
         self._finalizer()
-        self._socket.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
+        self._release()
+
+    def _release(self) -> None:
+        """Give back what there was before the process."""
+        self._socket.close()
         self._log.close()
+        _remove(self._scratch)
 
     def _died(self) -> NoReturn:
         """Turn the end of the process into its verdict."""
@@ -196,8 +208,12 @@ def _end_process(process: Child, owner: int, scratch: str | None,
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel; init will reap it
         process.wait(REAP_S)
+    _remove(scratch)
+
+def _remove(scratch: str | None) -> None:
     if scratch is not None:
         shutil.rmtree(scratch, ignore_errors=True)  # a file that a killed process still writes is no reason to fail
+
 
 def _kill_below(pid: int) -> None:
     """Kill what a worker's relay has below it, until nothing new shows; the relay itself inherits the orphans."""

@@ -11,7 +11,8 @@ from fastkernels.bench.isolate.memory import default_limit_bytes
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.sandbox import Sandbox, among_ranks
 from fastkernels.bench.kernels.settings import GraderSettings, too_few_gpus
-from fastkernels.bench.kernels.workers import START_TIMEOUT_S, CandidateFailedError, Side, Workers
+from fastkernels.bench.kernels.spare import START_TIMEOUT_S
+from fastkernels.bench.kernels.workers import CandidateFailedError, Side, Workers
 from fastkernels.errors import DeviceError, WorkerError
 from fastkernels.results import Verdict
 

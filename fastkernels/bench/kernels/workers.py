@@ -6,18 +6,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fastkernels.bench.isolate.files import ARENAS, create_file
-from fastkernels.bench.isolate.launch import forks
 from fastkernels.bench.isolate.memory import default_limit_bytes
 from fastkernels.bench.isolate.process import WorkerEndedError, WorkerProcess
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
 from fastkernels.bench.kernels.settings import GraderSettings
+from fastkernels.bench.kernels.spare import START_TIMEOUT_S, Spare
 from fastkernels.errors import WorkerError
 from fastkernels.manifest import Scenario
 from fastkernels.results import Verdict
-
-START_TIMEOUT_S = 180.0
-"""Longest that a worker may take to import torch and open its device."""
 
 TRUSTED_TIMEOUT_S = 900.0
 """Longest that one request to the trusted worker may take."""
@@ -66,9 +63,11 @@ class Workers:
     candidate_side: Side = field(default_factory=lambda: Side("candidate"))
     keeps_spare: ClassVar[bool] = True
     """Whether the next candidate's process is forked while one is at work: it takes a candidate in at once."""
-    _spare: WorkerProcess | None = None
     _arenas: list[int] = field(default_factory=list)
     _last: tuple[Path | None, str] = (None, "")
+
+    def __post_init__(self) -> None:
+        self.spare = Spare(lambda: self._new(self.candidate_side))
 
     def ready(self, directory: Path | None, loaded: str) -> None:
         """Start what is not running; a candidate's process that has imported other candidates is replaced."""
@@ -99,7 +98,7 @@ class Workers:
         if folder not in self.hidden:
             self.hidden += (folder,)
             self.candidate_side.close()
-            self._close_spare()
+            self.spare.close()
 
     def trusted(self, request: Message) -> Message:
         """Ask the trusted worker; WorkerError where it fails."""
@@ -145,23 +144,18 @@ class Workers:
         """End both processes, and the spare one, and give the arenas back."""
         self.trusted_side.close()
         self.candidate_side.close()
-        self._close_spare()
+        self.spare.close()
         for fd in self._arenas:
             os.close(fd)
         self._arenas = []
 
     def _start_candidate(self, directory: Path | None) -> None:
         limit = self.settings.memory_limit_bytes or default_limit_bytes()
-        process, self._spare = self._spare or self._new(self.candidate_side), None
+        process = self.spare.take()
         process.limit_memory(limit)
         self._start(self.candidate_side, {"candidates": None if directory is None else str(directory),
                                           "allow_passthrough": self.settings.allow_passthrough,
                                           "memory_limit_bytes": limit}, process)
-
-    def _close_spare(self) -> None:
-        if self._spare is not None:
-            self._spare.close()
-        self._spare = None
 
     def _start(self, side: Side, hello: dict[str, Any], process: WorkerProcess | None = None) -> None:
         if side.process is None:
@@ -206,8 +200,8 @@ class Workers:
             side.close()
             raise WorkerError(f"the {side.role} worker did not start\n{reply['error']}")
         side.greeted = True
-        if side is self.candidate_side and self._spare is None and self.keeps_spare and forks():
-            self._spare = self._new(side)
+        if side is self.candidate_side and self.keeps_spare:
+            self.spare.prepare()
 
 
 def _reported(reply: Message) -> CandidateFailedError:

@@ -1,39 +1,20 @@
 """Tracking switched on, a store in a temporary directory, and a real MLflow server."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlflow_server import Server, client_of, start_server
+from mlflow_server import Server, copy_tables, start_server
 
-from fastkernels.bench.tracking import Tracker, local_store, tracking_uri
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for the tests of a file that only add runs to it."""
-    started = start_server(tmp_path_factory.mktemp("server"))
-    yield started
-    started.kill()
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Server]:
-    """A server for one test, which may kill it."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    started = start_server(folder)
-    yield started
-    started.kill()
+from fastkernels.bench.tracking import Tracker, tracking_uri
 
 
 @pytest.fixture(scope="session")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables and nothing in them, which takes seconds to make."""
-    path = tmp_path_factory.mktemp("tables") / "mlflow.db"
-    client_of(f"sqlite:///{path}").search_experiments()
-    return path
+def server(tmp_path_factory: pytest.TempPathFactory, tables: Path) -> Iterator[Server]:
+    """One server for the tests, which only add runs to it."""
+    started = start_server(tmp_path_factory.mktemp("server"), tables)
+    yield started
+    started.kill()
 
 
 @pytest.fixture
@@ -48,9 +29,7 @@ def on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture
 def local(on: Path, tables: Path) -> str:
     """The URI of the local store of the working directory, its tables made; returns the URI."""
-    file = local_store()
-    file.parent.mkdir()
-    shutil.copy(tables, file)
+    copy_tables(tables, on)
     return tracking_uri()
 
 

@@ -16,8 +16,6 @@ from tracked_results import CODE, REPORT, bench
 
 from fastkernels.bench.tracking import Tracker, TrackingWarning, local_store, mlflow_store
 from fastkernels.bench.tracking.bounded import call_within
-from fastkernels.bench.tracking.kernel_files import made
-from fastkernels.errors import TrackingError
 
 
 def log_everything(tracker: Tracker) -> tuple[str, int]:
@@ -114,24 +112,6 @@ def test_the_users_own_limits_count(on, notes, silent, monkeypatch):
     log_everything(Tracker(silent.uri, notes.append))
     assert len(silent.connections) == 1
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "1"
-
-
-@pytest.mark.slow
-def test_a_server_that_is_killed_in_the_middle(on, notes, own_server):
-    tracker = Tracker(own_server.uri, notes.append)
-    with tracker.start_run("half") as handle:
-        tracker.log_kernel("rms_norm", 1, CODE)
-        own_server.kill()
-        tracker.log_kernel_bench(bench(kernels=(made("rms_norm", 1, "later"),)))
-        tracker.log_metrics({"x": 1})
-    assert handle.run_id
-    assert len(notes) == 1
-    assert f"run 'half' ({handle.run_id} in {own_server.uri}) is not complete; lost: " in notes[0]
-    for part in ("sources of the kernels", "results file and errors", "plots", "metrics of the kernel run", "metrics x",
-                 "its end"):
-        assert part in notes[0]
-    with pytest.raises(TrackingError, match="no answer"):
-        tracker.query_runs()
 
 
 def test_a_server_that_comes_back_gets_the_rest(tracker, notes, monkeypatch):

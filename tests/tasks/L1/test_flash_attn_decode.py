@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from suite import exhaustive
 
 from fastkernels.tasks.baseline.L1.flash_attn_decode import (
     MAX_SPLITS,
@@ -158,7 +159,7 @@ def run(interpreter, op, inputs, **kwargs):
     return interpreter(op, init, inputs, **kwargs)[0]
 
 
-@pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(8, 2, 64), (7, 1, 24), (3, 3, 96), (20, 1, 128)])
+@pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(8, 2, 64), (7, 1, 24), *exhaustive((3, 3, 96), (20, 1, 128))])
 @pytest.mark.parametrize(
     ("used", "page_size", "waves"), [([70, 0, 1], 16, 0), ([70, 0, 1, 129, 16], 16, 100), ([33], 4, 100)]
 )
@@ -168,7 +169,7 @@ def test_kernel_in_the_interpreter(interpreter, heads, kv_heads, dim, used, page
     check(run(interpreter, op, inputs, settings={"WAVES": waves, "BLOCK_N": 32}), expected(op, inputs))
 
 
-@pytest.mark.parametrize(("window", "waves"), [(8, 0), (40, 0), (40, 100), (300, 100), (1000, 100)])
+@pytest.mark.parametrize(("window", "waves"), [(40, 0), (300, 100), *exhaustive((8, 0), (40, 100), (1000, 100))])
 @pytest.mark.parametrize("sinks", [False, True])
 def test_kernel_with_a_window_and_sinks_in_the_interpreter(interpreter, window, waves, sinks):
     op = made(8, 2, 32, window)

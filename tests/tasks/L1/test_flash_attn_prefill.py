@@ -5,6 +5,7 @@ from itertools import accumulate
 import pytest
 import torch
 import torch.nn.functional as F
+from suite import exhaustive
 
 from fastkernels.tasks.baseline.L1 import flash_attn_prefill
 from fastkernels.tasks.baseline.L1.flash_attn_prefill import FlashAttnPrefill, flash_attn_prefill_kernel
@@ -162,7 +163,9 @@ def run(interpreter, op, inputs, **kwargs):
     return interpreter(op, init, inputs, **kwargs)[0]
 
 
-@pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(2, 1, 64), (3, 3, 24), (2, 2, 96), (4, 1, 128), (12, 2, 16)])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "dim"), [(2, 1, 64), (3, 3, 24), (12, 2, 16), *exhaustive((2, 2, 96), (4, 1, 128))]
+)
 @pytest.mark.parametrize(
     ("q_lens", "k_lens"), [([1, 65, 0], None), ([3, 70], [75, 200]), ([64], [128]), ([70, 2], [3, 0])]
 )
@@ -172,7 +175,7 @@ def test_kernel_in_the_interpreter(interpreter, heads, kv_heads, dim, q_lens, k_
     check(run(interpreter, op, inputs), expected(op, inputs))
 
 
-@pytest.mark.parametrize("window", [1, 20, 64, 100])
+@pytest.mark.parametrize("window", [20, 64, *exhaustive(1, 100)])
 @pytest.mark.parametrize("sinks", [False, True])
 @pytest.mark.parametrize(("q_lens", "k_lens"), [([1, 165, 0], None), ([3, 70], [75, 200]), ([70, 2], [3, 0])])
 def test_kernel_with_a_window_and_sinks_in_the_interpreter(interpreter, window, sinks, q_lens, k_lens):
@@ -349,8 +352,9 @@ def test_portable_kernel_compiles_for_hopper(compile_for_hopper):
 
 @pytest.mark.parametrize(
     ("dim", "dim_v", "window", "sinks", "splits"),
-    [(128, 128, 0, False, 1), (64, 64, 128, True, 1), (128, 128, 1024, False, 1), (256, 256, 1024, True, 1),
-     (192, 128, 0, False, 1), (128, 128, 0, False, 4), (256, 256, 0, False, 2), (192, 128, 0, False, 8)],
+    [(64, 64, 128, True, 1), (192, 128, 0, False, 8),
+     *exhaustive((128, 128, 0, False, 1), (128, 128, 1024, False, 1), (256, 256, 1024, True, 1),
+                 (192, 128, 0, False, 1), (128, 128, 0, False, 4), (256, 256, 0, False, 2))],
 )  # fmt: skip
 def test_hopper_kernel_compiles(tmp_path, monkeypatch, dim, dim_v, window, sinks, splits):
     triton = pytest.importorskip("triton")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from suite import exhaustive
 
 from fastkernels.tasks.baseline.L1 import mla_decode
 from fastkernels.tasks.baseline.L1.mla_decode import MLADecode, mla_combine_kernel, mla_decode_kernel, split_count
@@ -106,7 +107,7 @@ def run(interpreter, op, inputs, **kwargs):
 SPLIT = {"MAX_SPLITS": 3, "JOIN_BLOCKS": -1000}  # the interpreter has one processor: joining pays
 
 
-@pytest.mark.parametrize(("heads", "rank", "rope"), [(16, 64, 16), (7, 24, 8), (33, 40, 4), (72, 32, 32)])
+@pytest.mark.parametrize(("heads", "rank", "rope"), [(16, 64, 16), (7, 24, 8), *exhaustive((33, 40, 4), (72, 32, 32))])
 @pytest.mark.parametrize(
     ("used", "page_size", "settings"), [([70, 0, 1], 16, {}), ([70, 0, 1, 200, 64], 16, SPLIT), ([33], 4, {})]
 )
@@ -126,6 +127,17 @@ def test_kernel_in_half_precision_on_slices(interpreter):
     check(run(interpreter, op, inputs, settings=SPLIT), expected(op, inputs))
 
 
+@pytest.fixture(scope="module")
+def right(interpreter):
+    """An operator with inputs and settings whose kernel passes, where the wrong ones fail."""
+    op = made(20)
+    inputs = given(op, [275, 66])
+    settings = [SPLIT | {"COLUMNS": 16}, {}]
+    want = expected(op, inputs).repeat(2, 1, 1)
+    check(torch.cat([run(interpreter, op, inputs, settings=each) for each in settings]), want)
+    return op, inputs, settings, want
+
+
 @pytest.mark.parametrize(
     "mutation",
     [
@@ -139,12 +151,8 @@ def test_kernel_in_half_precision_on_slices(interpreter):
         ("tl.program_id(1) * COLUMNS", "tl.program_id(1) * (COLUMNS - 1)"),
     ],
 )
-def test_a_wrong_kernel_is_found(interpreter, mutation):
-    op = made(20)
-    inputs = given(op, [275, 66])
-    settings = [SPLIT | {"COLUMNS": 16}, {}]
-    want = expected(op, inputs).repeat(2, 1, 1)
-    check(torch.cat([run(interpreter, op, inputs, settings=each) for each in settings]), want)
+def test_a_wrong_kernel_is_found(interpreter, right, mutation):
+    op, inputs, settings, want = right
     got = torch.cat([run(interpreter, op, inputs, settings=each, replace=(mutation,)) for each in settings])
     with pytest.raises(AssertionError, match="not close"):
         check(got, want)
@@ -168,7 +176,7 @@ def test_work_counts_what_is_used():
     assert work.bytes == 20 * 48 * 2 + 3 * 4 + 3 * 4 + 2 * (3 * 4 * (48 + 32))
 
 
-@pytest.mark.parametrize(("partial", "scale", "heads"), [(False, "fp32", 16), (True, "fp64", 128)])
+@pytest.mark.parametrize(("partial", "scale", "heads"), [(False, "fp32", 16), *exhaustive((True, "fp64", 128))])
 def test_portable_kernels_compile_for_hopper(compile_for_hopper, partial, scale, heads):
     names = mla_decode_kernel.arg_names
     types = dict.fromkeys(names, "i32") | dict.fromkeys(("q_ptr", "cache_ptr", "out_ptr"), "*bf16")
@@ -184,7 +192,9 @@ def test_portable_kernels_compile_for_hopper(compile_for_hopper, partial, scale,
     assert compile_for_hopper(mla_combine_kernel, types, {"BLOCK_S": 64, "RANK": 512, "COLUMNS": 128}).ptx
 
 
-@pytest.mark.parametrize(("heads", "page_size", "partial"), [(128, 64, False), (16, 16, True), (64, 128, True)])
+@pytest.mark.parametrize(
+    ("heads", "page_size", "partial"), [(16, 16, True), *exhaustive((128, 64, False), (64, 128, True))]
+)
 def test_hopper_kernel_compiles(tmp_path, monkeypatch, heads, page_size, partial):
     triton = pytest.importorskip("triton")
     if mla_decode.TensorDescriptor is None:

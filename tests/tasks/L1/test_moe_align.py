@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from suite import exhaustive
 
 from fastkernels.tasks.baseline.L1 import moe_align
 from fastkernels.tasks.baseline.L1.moe_align import MoeAlignBlockSize, blocks_at_most, count_kernel, moe_align_kernel
@@ -68,8 +69,9 @@ def test_blocks_at_most_is_the_most_that_any_routing_needs(choices, experts, siz
         assert expected(ids, size, experts)[2] <= blocks_at_most(choices, experts, size) * size
 
 
-@pytest.mark.parametrize("skewed", [False, True])
-@pytest.mark.parametrize("block_size", [1, 16, 24])
+@pytest.mark.parametrize(
+    ("block_size", "skewed"), [(16, False), (24, True), *exhaustive((1, False), (1, True), (16, True), (24, False))]
+)
 @pytest.mark.parametrize(("tokens", "experts", "top_k"), CASES)
 def test_kernel_in_the_interpreter(interpreter, tokens, experts, top_k, block_size, skewed):
     ids = routed(tokens, experts, top_k, skewed)
@@ -81,7 +83,7 @@ def test_kernel_in_the_interpreter(interpreter, tokens, experts, top_k, block_si
         assert torch.equal(got, due)
 
 
-@pytest.mark.parametrize(("tokens", "experts", "top_k"), [(40, 8, 2), (17, 60, 4), (67, 128, 8)])
+@pytest.mark.parametrize(("tokens", "experts", "top_k"), [(40, 8, 2), (17, 60, 4), *exhaustive((67, 128, 8))])
 def test_kernels_that_count_first_in_the_interpreter(interpreter, tokens, experts, top_k):
     ids = routed(tokens, experts, top_k).to(torch.int64)
     inputs = {"topk_ids": ids, "block_size": 16}

@@ -77,8 +77,9 @@ def close_all_but(kept: set[int]) -> None:
 
 
 def renew() -> None:
-    """Give the process random states and a directory for temporary files of its own."""
+    """Give the process random states and a directory for temporary files of its own; `random` renews itself."""
     tempfile.tempdir = None
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:  # Python's own generator does so by itself, torch's begins alike in every process
-        numpy_random.seed()
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.seed()
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()

@@ -34,6 +34,7 @@ class Connection:
     def __init__(self, connection: socket.socket) -> None:
         self._connection, self._lock = connection, threading.Lock()
         connection.settimeout(START_TIMEOUT_S)
+        self._finalizer = weakref.finalize(self, connection.close)
 
     def spawn(self, argv: Sequence[str], environment: Mapping[str, str], digest: str, fds: Sequence[int]) -> "Forked":
         """Fork a worker in this process's directory; fds: its log, its connection and its arenas.
@@ -59,7 +60,7 @@ class Connection:
 
     def close(self) -> None:
         """Give the connection up; the starter ends what it has started for it."""
-        self._connection.close()
+        self._finalizer()
 
 
 class Starter:
@@ -92,6 +93,12 @@ class Starter:
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode(errors="replace").strip()
 
+    def spawn(self, argv: Sequence[str], environment: Mapping[str, str], digest: str, fds: Sequence[int]) -> "Forked":
+        """As `Connection.spawn`; the worker keeps its starter from being given up."""
+        worker = self.connection.spawn(argv, environment, digest, fds)
+        worker.starter = self
+        return worker
+
     def close(self) -> None:
         """End it with every worker that it has started; a second call does nothing."""
         self._finalizer()
@@ -106,6 +113,8 @@ class Forked:
         """Exit status, negative for a signal; None while it runs."""
         self.is_lost = False
         """Whether its starter was gone before it could say how this process ended."""
+        self.starter: Starter | None = None
+        """Its starter, where that is this process's own."""
         self._connection = connection
         self._pidfd = os.pidfd_open(pid)
 

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,16 +32,19 @@ class Starters:
     """By kind and environment."""
     given: dict[str, Connection] = field(default_factory=dict)
     """Connections to starters of a process above, by kind, while they are of use."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held by whoever looks for a starter, so that two threads do not begin two."""
 
     def start(self, kind: str, environment: Mapping[str, str]) -> Starter:
         """This process's own starter for an environment, begun where there is none; does not wait for it."""
         key = kind, digest_of(environment)
-        starter = self.own.get(key)
-        if starter is None or not starter.alive:
-            made = self.spawner(Starter, kind, environment)
-            assert isinstance(made, Starter)
-            starter = self.own[key] = made
-        return starter
+        with self.lock:
+            starter = self.own.get(key)
+            if starter is None or not starter.alive:
+                made = self.spawner(Starter, kind, environment)
+                assert isinstance(made, Starter)
+                starter = self.own[key] = made
+            return starter
 
     def prepare(self, environment: Mapping[str, str]) -> None:
         """Begin what `spawn` will need, so that importing torch goes on meanwhile."""
@@ -59,14 +63,20 @@ class Starters:
         for _ in range(2):
             starter = self.start(kind, base)
             try:
-                return starter.connection.spawn(argv, environment, digest, fds)
+                return starter.spawn(argv, environment, digest, fds)
             except RefusedError:  # sources have changed since it began: a new one reads them
-                starter.close()
+                self._give_up(starter)
             except (OSError, EOFError) as error:
                 problem = failed(starter, error)
                 starter.close()
                 raise problem from error
         raise failed(self.start(kind, base), RuntimeError("its sources change all the time"))
+
+    def _give_up(self, starter: Starter) -> None:
+        """Use it no more; it ends with the last worker that it has started."""
+        with self.lock:
+            for key in [key for key, known in self.own.items() if known is starter]:
+                del self.own[key]
 
     def share(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Variables that let processes below use this one's starters, where the kernel lets them fetch descriptors."""

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Mapping
 
 _NO_MATTER = ("PYTEST_", "FASTKERNELS_", "TMPDIR", "PWD", "OLDPWD", "SHLVL", "COLUMNS", "LINES", "CUDA_VISIBLE_DEVICES",
-              "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME", "TORCH_EXTENSIONS_DIR", "_=")
+              "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME", "TORCH_EXTENSIONS_DIR",
+              "PYTHONDONTWRITEBYTECODE", "_=")
 """Beginnings of variables that nothing reads while a starter imports; workers are given them anew after the fork."""
 
 _VERSIONS = ("torch.version", "triton.knobs", "numpy.version")

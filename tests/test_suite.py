@@ -1,0 +1,83 @@
+"""The sizes of the suite: what each leaves out, that it says so, and that what is named runs all the same."""
+
+from pathlib import Path
+
+import pytest
+import suite
+
+HOOKS = Path(__file__).with_name("conftest.py")
+TESTS = """
+import pytest
+from suite import exhaustive
+
+@pytest.mark.parametrize(("n", "square"), [(1, 1), *exhaustive((2, 4), (3, 9))])
+def test_square(n, square):
+    assert n * n == square
+
+@pytest.mark.slow
+def test_slow(): pass
+"""
+COSTLY = "def test_costly(): pass\n"
+
+
+@pytest.fixture
+def project(pytester, monkeypatch):
+    """A project under this suite's conftest.py, with one test more in a costly place; `run(size, *words)` runs it."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.syspath_prepend(HOOKS.parent)
+    marks = "slow\nexhaustive\ngpu\ntwo_gpus\nbrowser".replace("\n", "\n    ")
+    pytester.makeini(f"[pytest]\nmarkers =\n    {marks}\n")
+    pytester.makeconftest(HOOKS.read_text() + "\nsuite.NOT_QUICK = ('test_costly.py',)\n"
+                          "suite.__file__ = __file__\n")
+    pytester.makepyfile(test_cheap=TESTS, test_costly=COSTLY)
+    monkeypatch.setattr(suite, "NOT_QUICK", ())
+    monkeypatch.setattr(suite, "__file__", "")
+
+    def run(size, *words):
+        monkeypatch.setenv("FASTKERNELS_TESTS", size)
+        return pytester.runpytest_inprocess("-p", "xdist", *words)
+
+    return run
+
+
+@pytest.mark.parametrize(("size", "passed", "said"), [
+    ("", 3, "deselected: 2 exhaustive (FASTKERNELS_TESTS=all runs them)"),
+    ("usual", 3, "deselected: 2 exhaustive (FASTKERNELS_TESTS=all runs them)"),
+    ("all", 5, ""),
+    ("quick", 1, "deselected: 2 exhaustive (FASTKERNELS_TESTS=all runs them), 1 slow, 1 in costly places"),
+])
+@pytest.mark.parametrize("mode", [(), ("-n2",)])
+def test_each_size_says_what_it_leaves_out(project, size, passed, said, mode):
+    result = project(size, *mode)
+    assert result.ret == pytest.ExitCode.OK
+    deselected = {} if mode else {"deselected": 5 - passed}  # xdist does not count them, hence the line
+    result.assert_outcomes(passed=passed, **deselected)
+    assert [line for line in result.outlines if line.startswith("deselected")] == ([said] if said else [])
+
+
+@pytest.mark.parametrize("size", ["quik", "ALL", "0"])
+def test_an_unknown_size_is_refused(project, size):
+    result = project(size)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*FASTKERNELS_TESTS: '{size}' is not one of quick, usual, all"])
+
+
+@pytest.mark.parametrize(("words", "passed"), [
+    (["test_cheap.py::test_square"], 3), (["test_cheap.py::test_square[2-4]"], 1), (["test_cheap.py::test_slow"], 1),
+    (["test_costly.py::test_costly", "test_cheap.py"], 2), (["-m", "exhaustive"], 2), (["-m", "slow"], 1),
+])
+def test_what_is_named_runs(project, words, passed):
+    project("quick", *words).assert_outcomes(passed=passed, deselected=None)
+
+
+@pytest.mark.parametrize("words", [["test_costly.py"], ["-k", "slow or costly"]])
+@pytest.mark.parametrize("mode", [(), ("-n2",)])
+def test_a_run_of_nothing_fails(project, words, mode):
+    assert project("quick", *words, *mode).ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_every_costly_place_is_there():
+    tests = Path(__file__).parent
+    assert [place for place in suite.NOT_QUICK if not (tests / place).exists()] == []
