@@ -51,8 +51,7 @@ def moe_align_kernel(
         tl.store(expert_ids_ptr + first_block + block, mine)
     place = tl.arange(0, SIZE_BLOCK)
     last = (my_blocks - 1) * SIZE + place
-    has_blocks = last >= place  # a vector: Triton 3.9's interpreter takes no mask that a scalar has a part in
-    padding = has_blocks & (place < SIZE) & (last >= my_count)
+    padding = (my_blocks > 0) & (place < SIZE) & (last >= my_count)
     tl.store(sorted_ptr + first_block * SIZE + last, choices + place * 0, mask=padding)
     place_base = first_block * SIZE
     for start in range(0, choices, CHUNK):
