@@ -39,10 +39,11 @@ class GroupMeter:
     how = "exact, of a control group for each part, killed processes included"
 
     def __init__(self, parent: Path) -> None:
+        self._parent = parent
         self._group = parent / f"fastkernels-ci-{uuid.uuid4().hex[:12]}"
         self._group.mkdir()
         try:
-            self._read()
+            self.cpu_s()
         except OSError:
             self._group.rmdir()
             raise
@@ -53,7 +54,7 @@ class GroupMeter:
 
     def stop(self) -> tuple[float, list[str]]:
         """Read the group and remove it; processes that are left keep it."""
-        taken_s = self._read()
+        taken_s = self.cpu_s()
         left = [f"{pid} {_name(int(pid))}" for pid in (self._group / "cgroup.procs").read_text().split()]
         if not left:
             self.remove()
@@ -68,7 +69,16 @@ class GroupMeter:
                 break
             time.sleep(0.05)
 
-    def _read(self) -> float:
+    def enter(self) -> None:
+        """Put this process into the group, and so all that it will start."""
+        (self._group / "cgroup.procs").write_text(str(os.getpid()))
+
+    def leave(self) -> None:
+        """Put this process back into the group that it came from."""
+        (self._parent / "cgroup.procs").write_text(str(os.getpid()))
+
+    def cpu_s(self) -> float:
+        """CPU seconds of all processes that are or were in the group, so far."""
         old = self._group / "cpuacct.usage"
         if old.exists():
             return int(old.read_text()) / 1e9
@@ -122,10 +132,15 @@ class TreeMeter:
 
 def open_meter() -> Meter:
     """The exact meter where it can be had, else the other one."""
+    return open_group() or TreeMeter()
+
+
+def open_group() -> GroupMeter | None:
+    """A new control group, None where none can be made."""
     for parent in _own_groups(Path("/proc/self/mountinfo"), Path("/proc/self/cgroup")):
         with contextlib.suppress(OSError):
             return GroupMeter(parent)
-    return TreeMeter()
+    return None
 
 
 def _own_groups(mounts: Path, groups: Path) -> Iterator[Path]:

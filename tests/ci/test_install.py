@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import importlib.util
 import itertools
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import ci_install
 import pytest
-from ci_install import NotForUvError, pip_configuration, uv_command, uv_settings
+from ci_install import NotForUvError, install_with_uv, pip_configuration, uv_command, uv_settings
 
 LISTING = """\
 :env:.cert='/certificates.crt'
@@ -27,7 +28,7 @@ RECORDER = """\
 import json, pathlib, sys
 def main():
     pathlib.Path({said!r}).write_text(json.dumps(sys.argv[1:]))
-    sys.exit({status})
+    sys.exit(int(pathlib.Path({status!r}).read_text()))
 """
 
 
@@ -85,50 +86,83 @@ def test_a_key_that_may_matter_and_has_no_counterpart_is_named():
 
 @pytest.fixture
 def offline(tmp_path, monkeypatch):
-    """A project that needs nothing, and a pip that finds only what lies in a folder."""
-    project = tmp_path / "project"
-    (project / "thing").mkdir(parents=True)
-    (project / "thing/__init__.py").touch()
-    (project / "pyproject.toml").write_text(
-        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-        '[project]\nname = "thing"\nversion = "1.0"\n')
-    (project / "backend.py").write_text("raise ImportError('built by pip')\n")
-    (tmp_path / "wheels").mkdir()
+    """A new environment whose pip finds only what lies in a folder."""
     for name in list(os.environ):
         if name.startswith(("PIP_", "UV_")):
             monkeypatch.delenv(name)
+    (tmp_path / "wheels").mkdir()
     for name, value in {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels"),
                         "PIP_DISABLE_PIP_VERSION_CHECK": "1"}.items():
         monkeypatch.setenv(name, value)
-    return project
+    pip = importlib.util.find_spec("pip")
+    assert pip
+    assert pip.origin
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    site = next((tmp_path / "venv/lib").glob("python*/site-packages"))
+    (site / "pip").symlink_to(Path(pip.origin).parent)  # unpacking pip anew takes seconds
+    return tmp_path
 
 
-def run(project: Path, *more: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, ci_install.__file__, str(project.parent / "venv"), "--constraint", os.devnull, *more]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=300, check=False)
-
-
-def test_without_uv_pip_installs_and_it_is_said(offline):
-    """The project's own backend fails on purpose: that its words arrive shows that pip has come as far as building."""
-    done = run(offline)
-    assert "uv cannot be installed: ERROR: No matching distribution found for uv\ninstalling with pip" in done.stdout
-    assert done.returncode != 0
-    assert "built by pip" in done.stderr
-
-
-@pytest.mark.parametrize("status", [0, 3])
-def test_uv_is_called_with_pips_folders_and_its_failure_is_not_the_end(offline, status):
-    said = offline.parent / "said.json"
-    wheel(offline.parent / "wheels", "uv", {
-        "fake_uv.py": RECORDER.format(said=str(said), status=status),
+def test_uv_comes_from_where_pip_looks_and_is_told_of_it(offline):
+    """One environment after the other way: no uv to be had, one that installs, one that fails."""
+    python, said, status = offline / "venv/bin/python", offline / "said.json", offline / "status"
+    with pytest.raises(NotForUvError, match="uv cannot be installed: ERROR: No matching distribution found for uv"):
+        install_with_uv(python, Path(os.devnull))
+    wheel(offline / "wheels", "uv", {
+        "fake_uv.py": RECORDER.format(said=str(said), status=str(status)),
         "uv-1.0.dist-info/entry_points.txt": "[console_scripts]\nuv = fake_uv:main\n"})
-    done = run(offline)
+    status.write_text("0")
+    install_with_uv(python, Path(os.devnull))
     arguments = json.loads(said.read_text())
     assert arguments[:2] == ["pip", "install"]
-    assert arguments[arguments.index("--find-links") + 1] == str(offline.parent / "wheels")
+    assert arguments[arguments.index("--find-links") + 1] == str(offline / "wheels")
     assert "--no-index" in arguments
-    assert ("uv failed: no message" in done.stdout) == (status != 0)
-    assert (done.returncode == 0) == (status == 0)  # the fall-back's backend fails, as above
-    if status:
-        only = run(offline, "--tool", "uv")
-        assert (only.returncode, only.stderr) == (1, "error: uv failed: no message\n")
+    status.write_text("3")
+    with pytest.raises(NotForUvError, match="uv failed: no message"):
+        install_with_uv(python, Path(os.devnull))
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """What `install` runs, with uv and pip that fail where the test says so."""
+    ran = []
+
+    def run(command, **options):
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 7 if "pip" in command else 0)
+
+    monkeypatch.setattr(ci_install.subprocess, "run", run)
+    return ran
+
+
+def uv_that(monkeypatch, error):
+    def install_with(python, constraint):
+        if error:
+            raise NotForUvError(error)
+
+    monkeypatch.setattr(ci_install, "install_with_uv", install_with)
+
+
+def test_where_uv_fails_pip_installs_and_it_is_said(commands, monkeypatch, capsys):
+    uv_that(monkeypatch, "uv failed: no network")
+    assert ci_install.main(["somewhere", "--constraint", "pins.txt"]) == 7
+    assert commands[0][1:] == ["-m", "venv", "somewhere"]
+    assert commands[1][1:] == [
+        "-m", "pip", "install", "--quiet", "--constraint", "pins.txt", "--editable", ".[test,dev]"]
+    assert capsys.readouterr().out == (
+        "uv failed: no network\ninstalling with pip instead, which takes a minute or two\n")
+
+
+def test_where_uv_installs_pip_does_not(commands, monkeypatch, capsys):
+    uv_that(monkeypatch, "")
+    assert ci_install.main(["somewhere", "--constraint", "pins.txt"]) == 0
+    assert len(commands) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_a_tool_that_is_named_is_the_only_one(commands, monkeypatch, capsys):
+    uv_that(monkeypatch, "uv failed: no network")
+    assert ci_install.main(["somewhere", "--constraint", "pins.txt", "--tool", "uv"]) == 1
+    assert (len(commands), capsys.readouterr().err) == (1, "error: uv failed: no network\n")
+    assert ci_install.main(["somewhere", "--constraint", "pins.txt", "--tool", "pip"]) == 7
+    assert len(commands) == 3
