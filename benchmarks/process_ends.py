@@ -127,8 +127,8 @@ def start_rows() -> None:
         for _ in range(STARTS):
             arenas = [create_file() for _ in range(4)]
             started = time.monotonic()
-            worker = WorkerProcess("candidate", "cpu", arenas, 2**30, find_sandbox(mode, "cpu"))
-            worker.request({"do": "hello", "candidates": None}, 120)
+            worker = WorkerProcess("candidate", "cpu", arenas, find_sandbox(mode, "cpu"))
+            worker.request({"do": "hello", "candidates": None, "memory_limit_bytes": 2**30}, 120)
             times.append(time.monotonic() - started)
             worker.close()
         print(f"start of a candidate's worker, sandbox {mode}: {sorted(times)[STARTS // 2]:.2f} s "

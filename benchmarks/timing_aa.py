@@ -131,8 +131,9 @@ def one_pair(device: str, method: str | None, shared: bool, cases: Any, slowed: 
 def row(case: Any, slower: float, found: Comparison, reason: str, made_s: float) -> dict[str, Any]:
     """One line of the results file."""
     finding = check_times(found, 0.0)
-    kept = {key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in vars(found).items()
-            if not key.endswith("samples_s")}
+    times = {key: value for key, value in vars(found).items() if not key.endswith(("samples_s", "seen"))}
+    times |= {key: getattr(found, key) for key in ("baseline_witness_s", "candidate_witness_s")}
+    kept = {key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in times.items()}
     return {"case": f"{case[0]}[{case[1]}x{case[2]}]", "slower": slower, "reason": reason, "made_s": round(made_s, 4),
             **kept, "finding": None if finding is None else list(finding)}
 

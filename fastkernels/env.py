@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fastkernels.errors import FastKernelsError, one_of
+
 
 def cache_dir() -> Path:
     """FASTKERNELS_CACHE_DIR: where device peaks and the like are kept (default ~/.cache/fastkernels)."""
@@ -14,6 +16,23 @@ def cache_dir() -> Path:
 def tracking_is_off() -> bool:
     """FASTKERNELS_TRACKING=off: no run is tracked, as if mlflow were not installed, and without its warning."""
     return os.environ.get("FASTKERNELS_TRACKING", "").lower() in ("off", "0", "false")
+
+
+STARTERS = "FASTKERNELS_STARTERS"
+"""Names the process whose starters the processes below it may use; set by the project, not by users."""
+
+
+def given_starters() -> str:
+    """FASTKERNELS_STARTERS: process id, its start time and the descriptors of its starters' doors; empty for none."""
+    return os.environ.get(STARTERS, "")
+
+
+def worker_start() -> str:
+    """FASTKERNELS_WORKER_START: `fork` (default) or `exec`, a new Python for each worker process, 1.5 s slower."""
+    text = os.environ.get("FASTKERNELS_WORKER_START", "") or "fork"
+    if text not in ("fork", "exec"):
+        raise FastKernelsError(f"FASTKERNELS_WORKER_START: {one_of(text, ('fork', 'exec'))}")
+    return text
 
 
 def mlflow_tracking_uri() -> str:

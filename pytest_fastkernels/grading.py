@@ -32,7 +32,17 @@ class Grader(Protocol):
 def make_grader(fk: "FkSession") -> Grader:
     """Ask other plugins for a grader, then take the library's own."""
     grader: Grader | None = fk.config.hook.pytest_fastkernels_grader(session=fk)
-    return grader or KernelGrader(grader_settings(fk), fk.log_path)
+    if grader is not None:
+        return grader
+    own = KernelGrader(grader_settings(fk), fk.log_path)
+    if fk.run.collects and not fk.is_controller and not fk.config.option.collectonly:
+        own.prepare()  # while the manifest is read
+    return own
+
+
+def shared_with_workers(fk: "FkSession") -> dict[str, str]:
+    """Environment variables for xdist's workers, by which they share what takes long to start."""
+    return fk.grader.share() if fk.run.collects and isinstance(fk.grader, KernelGrader) else {}
 
 
 def grader_settings(fk: "FkSession") -> GraderSettings:

@@ -58,10 +58,13 @@ class XdistBridge:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self, specs: Sequence[Any]) -> None:
-        """Give each worker one GPU, round robin, before torch is imported there."""
+        """Give each worker one GPU, round robin, before torch is imported there, and what graders can share."""
+        from pytest_fastkernels.grading import shared_with_workers
+
         gpus = visible_gpus() if self.fk.device == "cuda" else []
-        for index, spec in enumerate(specs if gpus else ()):
-            spec.env["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
+        shared = shared_with_workers(self.fk)
+        for index, spec in enumerate(specs):
+            spec.env |= shared | ({"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {})
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:

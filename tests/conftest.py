@@ -14,6 +14,7 @@ from filelock import FileLock
 from mlflow_server import client_of
 from ranks import Ranks
 
+from fastkernels.bench.isolate import launch
 from fastkernels.env import require_browser, required_gpus
 
 SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"
@@ -36,8 +37,15 @@ NEEDS: dict[str, tuple[Callable[[], bool], Callable[[], Any], str]] = {
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a size of the suite that there is not; what a test starts is no worker of this run's xdist."""
     suite.require_size()
+    if is_controller(config):
+        os.environ |= launch.share()
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
         del os.environ[name]
+
+
+def is_controller(config: pytest.Config) -> bool:
+    """Whether xdist's workers follow, which share this process's starters with all that their tests start."""
+    return bool(config.getoption("tx", None)) and not hasattr(config, "workerinput")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     ("_mount", "manifests"),
-    ("errors", "env"),
+    ("errors",),
+    ("env",),
     ("manifest",),
     ("results",),
     ("registry", "report"),

@@ -1,23 +1,27 @@
 """One case in a directory of its own: the public pytest command on it, what it left behind, and what came of it."""
 
+import contextlib
 import hashlib
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import sysconfig
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
 from redteam.case import HERE, Case, CaseError
 
 import fastkernels
+from fastkernels.bench.isolate import launch
 from fastkernels.cli.kernels import plugin_is_installed
 from fastkernels.errors import FastKernelsError
-from fastkernels.manifest import Scenario, Selection, load_manifest
+from fastkernels.manifest import Manifest, Scenario, Selection, load_manifest
 from fastkernels.results import ScenarioResult, Verdict, read_result
 
 MANIFEST = HERE / "manifest.yaml"
@@ -28,6 +32,8 @@ TIMING = {"--fk-num-warmup": "4", "--fk-num-runs": "20", "--fk-max-time": "0.3"}
 """Options of every run, and of runs with timing, where a case does not give them itself."""
 LIMIT_S = 120.0
 """Longest that one run of pytest may take."""
+DYING_S = 3.0
+"""How long a process that is killed with its parent may take to be gone: each of a chain waits for the one before."""
 MARK = "FASTKERNELS_REDTEAM"
 """Environment variable by which a run's processes are found again."""
 
@@ -52,6 +58,8 @@ class Outcome:
     """Whatever else is not as it must be: lost scenarios, an exit code, changed files, processes left."""
     not_run: str = ""
     """Why it was not run; empty where it was."""
+    undecided: str = ""
+    """Why its verdict says nothing of the harness (`quiet.py`); empty where it does."""
     run_s: float = 0.0
     """Seconds of the whole run."""
     output: str = ""
@@ -75,9 +83,9 @@ class Outcome:
 
 def run_case(case: Case, scratch: Path, device: str) -> Outcome:
     """Grade one case in a new directory below `scratch`; what it does to the harness is in `Outcome.problems`."""
-    directory = scratch / f"{case.kind}-{case.name}"
+    directory = _directory(case, scratch)
     _lay_out(case, directory)
-    scenarios = _scenarios(case)
+    operators, scenarios = _operators(case), _scenarios(case)
     before = _hashes(directory)
     started = time.monotonic()
     status, output = _pytest(case, directory, scratch, device)
@@ -87,12 +95,12 @@ def run_case(case: Case, scratch: Path, device: str) -> Outcome:
         results = list(read_result(directory / "out.json").results)
     except FastKernelsError as error:
         return Outcome(case, problems=(*problems, f"no results: {error}"), run_s=run_s, output=output)
-    own = [result for result in results if result.op in _operators(case)]
+    own = [result for result in results if result.op in operators]
     second = [result for result in results if result.op == _stem(SECOND)]
     problems += _lost(scenarios, results)
-    due = 0 if case.is_twin else 1
+    due = 0 if own and all(result.verdict.ok for result in own) else 1
     if status != due:
-        problems.append(f"pytest's exit code is {status}, not {due}")
+        problems.append(f"pytest's exit code is {status}, not {due} as its verdicts have it")
     if own and second and results.index(second[0]) < results.index(own[-1]):
         problems.append("the honest scenario was not graded after it")
     return Outcome(case, given=tuple(result.verdict for result in own), run_s=run_s, output=output,
@@ -100,6 +108,12 @@ def run_case(case: Case, scratch: Path, device: str) -> Outcome:
                    seconds=max((result.wall_s for result in own), default=0.0),
                    next_passed=bool(second) and all(result.verdict.correct for result in second),
                    next_finding="; ".join(f"{result.verdict}: {result.message}" for result in second))
+
+
+def _directory(case: Case, scratch: Path) -> Path:
+    """A name of its own for each run of a case."""
+    names = (f"{case.kind}-{case.name}{again}" for again in ("", *(f"-{number}" for number in range(2, 100))))
+    return next(scratch / name for name in names if not (scratch / name).exists())
 
 
 def _lay_out(case: Case, directory: Path) -> None:
@@ -117,7 +131,7 @@ def _lay_out(case: Case, directory: Path) -> None:
 def _operators(case: Case) -> list[str]:
     """The manifest's names of what the target's file holds."""
     module = case.target.replace("/", ".")
-    entries = load_manifest(MANIFEST).scenarios(Selection())
+    entries = _manifest().scenarios(Selection())
     found = list(dict.fromkeys(scenario.op for scenario in entries if scenario.relative_module == module))
     if not found:
         raise CaseError(f"{case.name}: target: {case.target} has no scenario in {MANIFEST.name}")
@@ -128,7 +142,12 @@ def _scenarios(case: Case) -> list[Scenario]:
     """What the run must have results of."""
     options = _options(case)
     selection = Selection(targets=(*_operators(case), _stem(SECOND)), models=tuple(options["--fk-model"].split(",")))
-    return load_manifest(MANIFEST).scenarios(selection)
+    return _manifest().scenarios(selection)
+
+
+@cache
+def _manifest() -> Manifest:
+    return load_manifest(MANIFEST)
 
 
 def _options(case: Case) -> dict[str, str]:
@@ -140,17 +159,17 @@ def _options(case: Case) -> dict[str, str]:
 
 def _pytest(case: Case, directory: Path, scratch: Path, device: str) -> tuple[int | None, str]:
     """Run the public command; its exit code (None where it ran past the limit) and the end of its output."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider",
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest",
                *([] if plugin_is_installed() else ["-p", "pytest_fastkernels.plugin"]),
                f"--fk-target={','.join((*_operators(case), _stem(SECOND)))}", "--fk-candidates=candidates",
                "--fk-manifest=redteam.yaml", "--fk-output-json=out.json", f"--fk-device={device}",
                *(f"{name}={value}" if value else name for name, value in _options(case).items())]
     (scratch / "tmp").mkdir(exist_ok=True)
     root = Path(fastkernels.__file__).resolve().parents[1]
-    environment = {**os.environ, "FASTKERNELS_TRACKING": "off", "TMPDIR": str(scratch / "tmp"),
-                   "FASTKERNELS_CACHE_DIR": str(scratch / "cache"), "PYTHONDONTWRITEBYTECODE": "1",
-                   MARK: directory.name,
+    environment = {**os.environ, **launch.share(), "FASTKERNELS_TRACKING": "off", "TMPDIR": str(scratch / "tmp"),
+                   "FASTKERNELS_CACHE_DIR": str(scratch / "cache"), MARK: directory.name,
                    "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # pytest would compile its plugins again, a second each time
     with (directory / "output.txt").open("wb") as log:
         process = subprocess.Popen(command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=log,
                                    stderr=subprocess.STDOUT, start_new_session=True)
@@ -166,16 +185,23 @@ def _pytest(case: Case, directory: Path, scratch: Path, device: str) -> tuple[in
 
 
 def _left_running(directory: Path) -> list[str]:
-    """Processes of the run that outlived it; they are ended."""
-    left = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == directory.name and process.pid != os.getpid():
-                left.append(process)
-                process.kill()
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
+    """Processes that outlived the run by more than the moment that dying with it takes; they are ended."""
+    deadline = time.monotonic() + DYING_S
+    while (left := _marked(directory)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process.kill()
     return [f"{len(left)} processes outlived the run"] if left else []
+
+
+def _marked(directory: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            if process.environ().get(MARK) == directory.name and process.pid != os.getpid():
+                found.append(process)
+    return found
 
 
 def _hashes(directory: Path) -> dict[str, str]:
@@ -187,7 +213,18 @@ def _hashes(directory: Path) -> dict[str, str]:
     files += [*site.glob("*.pth"), *site.glob("*.py"), root / "conftest.py", directory / "redteam.yaml",
               *sorted((directory / "candidates").rglob("*.py")),
               *sorted((directory.parent / "cache").rglob("*"))]
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+            if path.is_file() and not (path.suffix == ".pyc" and _is_stale(path))}
+
+
+def _is_stale(byte_code: Path) -> bool:
+    """Whether Python would write this file of byte code anew: its source has gone, or has another time or size."""
+    source = byte_code.parent.parent / f"{byte_code.name.partition('.')[0]}.py"
+    try:
+        header, found = byte_code.read_bytes()[:16], source.stat()
+    except FileNotFoundError:
+        return True
+    return header[8:16] != struct.pack("<II", int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF)
 
 
 def _changes(before: dict[str, str], after: dict[str, str]) -> list[str]:

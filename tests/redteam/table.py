@@ -14,6 +14,7 @@ def row(outcome: Outcome) -> tuple[str, ...]:
     """One line of the table."""
     case = outcome.case
     given = (outcome.not_run and f"not run: {outcome.not_run}") or _words(outcome.given) or "no result"
+    given += f" (UNDECIDED, {outcome.undecided})" if outcome.undecided else ""
     following = "" if outcome.not_run else "unharmed" if outcome.next_passed else "HARMED"
     seconds = f"{outcome.seconds:.1f}" if outcome.given else ""
     return (case.kind, case.name, case.trick.rstrip("."), _words(case.expect), given, seconds, following)
@@ -26,13 +27,16 @@ def progress(outcome: Outcome, number: int, total: int) -> str:
         end = f"not run: {outcome.not_run}"
     else:
         end = f"{_words(outcome.given) or 'no result'} ({outcome.run_s:.0f} s)"
-        end += "" if outcome.right else f"  WRONG: expected {_words(case.expect)}{_problems(outcome)}"
+        if outcome.undecided:
+            end += f"  UNDECIDED: {outcome.undecided}"
+        elif not outcome.right:
+            end += f"  WRONG: expected {_words(case.expect)}{_problems(outcome)}"
     return f"[{number}/{total}] {case.kind}/{case.name}: {end}"
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """The last lines: adversaries and twins counted, what was not run, what is wrong."""
-    ran = [outcome for outcome in outcomes if not outcome.not_run]
+    """The last lines: adversaries and twins counted, what was not run or not decided, what is wrong."""
+    ran = [outcome for outcome in outcomes if not outcome.not_run and not outcome.undecided]
     adversaries = [outcome for outcome in ran if not outcome.case.is_twin]
     twins = [outcome for outcome in ran if outcome.case.is_twin]
     lines = [
@@ -44,6 +48,10 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     if missing:
         reasons = sorted({outcome.not_run for outcome in missing})
         lines.append(f"not run: {len(missing)} ({'; '.join(reasons)})")
+    undecided = [outcome for outcome in outcomes if outcome.undecided]
+    if undecided:
+        lines.append(f"UNDECIDED: {len(undecided)}, counted nowhere above; run them again on a quiet machine:")
+        lines += [f"  {one.case.kind}/{one.case.name}: {_words(one.given)} ({one.undecided})" for one in undecided]
     lines += [f"{one.case.kind}/{one.case.name}: {problem}" for one in ran for problem in one.problems]
     return "\n".join(lines)
 
@@ -69,7 +77,8 @@ def to_json(outcomes: Sequence[Outcome], environment: dict[str, Any]) -> str:
              "given": [str(verdict) for verdict in one.given], "messages": list(one.messages),
              "seconds": round(one.seconds, 3), "run_s": round(one.run_s, 3), "next_passed": one.next_passed,
              "next_finding": one.next_finding,
-             "problems": list(one.problems), "not_run": one.not_run, "right": one.right} for one in outcomes]
+             "problems": list(one.problems), "not_run": one.not_run, "undecided": one.undecided,
+             "right": one.right} for one in outcomes]
     return json.dumps({"environment": environment, "cases": rows}, indent=1) + "\n"
 
 

@@ -2,13 +2,18 @@
 
 import importlib
 import json
+import os
+import py_compile
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from redteam import project
 from redteam.case import CLASSES, HERE, TWINS, Case, CaseError, all_cases, read_case, select
-from redteam.project import Outcome, _changes, _lost, _operators, _scenarios, run_case
+from redteam.project import Outcome, _changes, _is_stale, _lost, _operators, _scenarios, run_case
 from redteam.table import summary
 
 from fastkernels.results import Verdict
@@ -107,6 +112,27 @@ def test_changed_and_new_files_and_lost_results_are_told():
     due = _scenarios(case)
     assert [scenario.op for scenario in due] == ["rms_norm", "moe_sum"]
     assert _lost(due, []) == ["no result of rms_norm[tiny-tp1-s8]", "no result of moe_sum[tiny-tp1-s8]"]
+
+
+def test_stale_byte_code_is_not_watched_and_other_byte_code_is(tmp_path):
+    source = tmp_path / "module.py"
+    source.write_text("x = 1\n")
+    byte_code = Path(py_compile.compile(str(source), str(tmp_path / "__pycache__/module.cpython-311-pytest-9.pyc")))
+    assert not _is_stale(byte_code)
+    source.write_text("x = 1  # longer\n")
+    assert _is_stale(byte_code)
+    source.unlink()
+    assert _is_stale(byte_code)
+
+
+@pytest.mark.parametrize(("seconds", "left"), [("0.3", []), ("60", ["1 processes outlived the run"])])
+def test_a_process_that_dies_with_the_run_has_not_outlived_it(tmp_path, monkeypatch, seconds, left):
+    monkeypatch.setattr(project, "DYING_S", 30.0 if not left else 0.2)
+    with subprocess.Popen(["sleep", seconds], env={**os.environ, project.MARK: tmp_path.name}) as process:
+        while not project._marked(tmp_path):  # it has not become `sleep` yet
+            time.sleep(0.01)
+        assert project._left_running(tmp_path) == left
+        assert process.wait(60) == (-signal.SIGKILL if left else 0)
 
 
 def test_what_there_is_so_far_is_written_after_every_case(monkeypatch):

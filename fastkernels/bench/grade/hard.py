@@ -4,10 +4,23 @@ from collections.abc import Callable
 
 import torch
 
-Transform = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+Transform = Callable[[torch.Tensor, torch.Generator, float], torch.Tensor]
+"""(noise, generator, its standard deviation) -> the noise, changed in place."""
 
 OUTLIER_SHARE = 256
 """One channel in this many is an outlier, at least one."""
+
+RAISED_ROWS = 4
+"""Rows in which outliers are raised to a stated size. A few suffice, and leave the rest as real activations are."""
+
+LARGE = (1e3, 4e3)
+"""Sizes to which outliers of a large draw are raised, in standard deviations; 4e3 is also what chance makes of many.
+
+A factor alone promises nothing: of 128 channels one is an outlier, and in 5 rows none may pass 256 (8.5 % of gradings).
+"""
+
+MODERATE = (4.0, 6.0)
+"""The same of a moderate draw."""
 
 STEPS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 """Values of a draw with ties; exact in every float dtype."""
@@ -30,38 +43,66 @@ MILD_ROW_EXPONENTS = (-2.0, 0.0)
 some per cent of a softmax weight (llama_attention, bf16: the baseline's own output was 1.6 % off)."""
 
 
-def outliers(low: float, high: float) -> Transform:
-    """A few channels, the same in each row, times a factor between low and high, as in real activations."""
+def outliers(low: float, high: float, raised: tuple[float, float]) -> Transform:
+    """A few channels, the same in each row, times a factor between low and high, as in real activations.
 
-    def transform(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        width = x.shape[-1] if x.dim() else 1
-        channels = torch.randperm(width, generator=generator, device=x.device)[: max(1, width // OUTLIER_SHARE)]
-        factors = torch.empty(channels.numel(), device=x.device).uniform_(low, high, generator=generator)
-        scale = torch.ones(width, device=x.device).index_copy_(0, channels, factors)
-        return x.mul_(scale.to(x.dtype).view((-1,) if x.dim() else ()))
+    In some rows they are of a size between the two of `raised` at least, of either sign from two rows on, and so is one
+    element of another channel. A row is the last dimension.
+    """
+
+    def transform(x: torch.Tensor, generator: torch.Generator, spread: float) -> torch.Tensor:
+        rows = x.view(-1, x.shape[-1] if x.dim() else 1)
+        width = rows.shape[1]
+        order = torch.randperm(width, generator=generator, device=x.device)
+        count = max(1, width // OUTLIER_SHARE)
+        factors = torch.empty(count, device=x.device).uniform_(low, high, generator=generator)
+        rows.mul_(torch.ones(width, device=x.device).index_copy_(0, order[:count], factors).to(x.dtype))
+        if rows.numel():
+            _raise(rows, order[:count], order[count:count + 1], raised, spread, generator)
+        return x
 
     return transform
 
 
-def row_scales(exponents: tuple[float, float]) -> Transform:
-    """Each row (first dimension) times ten to a power between the two exponents."""
+def _raise(
+    rows: torch.Tensor, channels: torch.Tensor, alone: torch.Tensor, raised: tuple[float, float], spread: float,
+    generator: torch.Generator,
+) -> None:  # fmt: skip
+    """Raise these channels in RAISED_ROWS rows, fewer where one could stay as it is, and `alone` in one; in place."""
+    some = min(RAISED_ROWS, max(2, len(rows) - 1))
+    picked = torch.randperm(len(rows), generator=generator, device=rows.device)[:some].unsqueeze(1)
+    for place, columns in ((picked, channels), (picked[-1:], alone)):
+        found = rows[place, columns].float()
+        least = torch.empty_like(found).uniform_(*raised, generator=generator) * spread
+        parity = torch.arange(len(place), device=rows.device).unsqueeze(1) + torch.arange(
+            len(columns), device=rows.device) + torch.randint(0, 2, (1,), generator=generator, device=rows.device)
+        signs = 1.0 - 2.0 * ((parity % 2 if len(place) > 1 else found < 0.0).float())
+        rows[place, columns] = (found.abs().maximum(least) * signs).to(rows.dtype)
 
-    def transform(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+
+def row_scales(exponents: tuple[float, float]) -> Transform:
+    """Each row (first dimension) times ten to a power between the two exponents, from 2 rows on to those as well."""
+
+    def transform(x: torch.Tensor, generator: torch.Generator, spread: float) -> torch.Tensor:
+        del spread
         rows = torch.empty((x.shape[0] if x.dim() else 1), device=x.device).uniform_(*exponents, generator=generator)
+        if len(rows) > 1:
+            ends = torch.randperm(len(rows), generator=generator, device=x.device)[:2]
+            rows[ends] = torch.tensor(exponents, device=x.device)
         return x.mul_((10.0**rows).to(x.dtype).view((-1,) + (1,) * (x.dim() - 1) if x.dim() else ()))
 
     return transform
 
 
-def tiny(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def tiny(x: torch.Tensor, generator: torch.Generator, spread: float) -> torch.Tensor:
     """A thousandth: mean squares of 1e-6, where an epsilon of 1e-5 or 1e-6 shows."""
-    del generator
+    del generator, spread
     return x.mul_(1e-3)
 
 
-def zeros(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def zeros(x: torch.Tensor, generator: torch.Generator, spread: float) -> torch.Tensor:
     """Every other row zero, and about half of the elements of the others."""
-    del generator
+    del generator, spread
     x.clamp_(min=0.0)
     if x.dim():
         x[::2] = 0.0
@@ -77,8 +118,9 @@ def mark_rows(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def ties(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Few different values, and a first row of equal ones, another in each input."""
+def ties(x: torch.Tensor, generator: torch.Generator, spread: float) -> torch.Tensor:
+    """Few different values, and a first row of equal ones, another in each input as a rule."""
+    del spread
     steps = torch.tensor(STEPS, device=x.device).to(x.dtype)
     picked = torch.randint(0, len(STEPS), x.shape, generator=generator, device=x.device)
     x.copy_(steps[picked])
@@ -89,8 +131,8 @@ def ties(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 TRANSFORMS: dict[str, Transform] = {
-    "large": outliers(100.0, 1000.0),
-    "moderate": outliers(2.0, 2.5),
+    "large": outliers(100.0, 1000.0, LARGE),
+    "moderate": outliers(2.0, 2.5, MODERATE),
     "tiny": tiny,
     "zeros": zeros,
     "ties": ties,

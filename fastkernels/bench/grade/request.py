@@ -64,6 +64,26 @@ class Request:
         values.view(-1).scatter_(0, self.distinct(some.numel(), values.numel()), some)
         return values
 
+    def some(self, mask: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """Make sure, in place, that one place of a contiguous mask from `first` on is true and another false.
+
+        Drawn without asking the mask, since that would wait for the device; one that is too short stays.
+        """
+        flat = mask.view(-1)
+        if flat.numel() > max(1, first):
+            true = self.integers(first, flat.numel(), (1,))
+            flat[true] = True
+            flat[(true + self.integers(1, flat.numel(), (1,))) % flat.numel()] = False
+        return mask
+
+    def padding(self) -> torch.Tensor:
+        """Which tokens or sequences are padding: about one in PADDED, one for sure, but not each.
+
+        The sure one is not the first, whose keys have one value only in draws with ties: an input may hold the same
+        where padding goes by mistake.
+        """
+        return self.some(self.integers(0, PADDED) == 0, first=1)
+
     def cuts(self, total: int, parts: int) -> list[int]:
         """Lengths of `parts` pieces that sum to `total`, each at least 1 where that can be."""
         if total < parts:

@@ -9,7 +9,7 @@ from fastkernels.bench.grade.batch import batch_positions, batch_slots, key_slot
 from fastkernels.bench.grade.experts import block_experts, expert_choices, padded_rows, sorted_token_ids, topk_ids
 from fastkernels.bench.grade.hard import MIXED, TRANSFORMS, mark_rows
 from fastkernels.bench.grade.noise import fill_normal
-from fastkernels.bench.grade.request import PADDED, Request
+from fastkernels.bench.grade.request import Request
 from fastkernels.bench.grade.routed import CORRECTION, route, router_logits
 
 MAX_SEQUENCES = 3
@@ -30,7 +30,7 @@ def normal(request: Request) -> torch.Tensor:
     x = x if std == 1.0 else x.mul_(std)
     x = x.add_(request.args["mean"]) if "mean" in request.args else x
     transform = TRANSFORMS.get(request.hard)
-    x = x if transform is None else transform(x, request.generator)
+    x = x if transform is None else transform(x, request.generator, std)
     if request.hard == "zeros" and request.name.endswith(CACHE):
         x = mark_rows(x)
     return x.sub_(NEGATIVE) if request.name == CORRECTION and request.hard in MIXED else x
@@ -47,10 +47,15 @@ def routed(request: Request) -> torch.Tensor:
 
 
 def routing_weights(request: Request) -> torch.Tensor:
-    """Weights of the chosen experts: over 0, those of a token sum to 1; in draws with zeros half of them are 0."""
+    """Weights of the chosen experts: over 0, those of a token sum to 1.
+
+    In draws with zeros about half of them are 0, from 2 on at least one is and one is not.
+    """
     normal = fill_normal(torch.empty(request.shape, dtype=torch.float32, device=request.device), request.generator)
     weights = torch.softmax(2.0 * normal, dim=-1)
-    return (weights.mul_(normal > 0.0) if request.hard == "zeros" else weights).to(request.dtype)
+    if request.hard == "zeros":
+        weights.masked_fill_(request.some(normal <= 0.0), 0.0)
+    return weights.to(request.dtype)
 
 
 def literal(request: Request) -> Any:
@@ -61,13 +66,14 @@ def literal(request: Request) -> Any:
 def positions(request: Request) -> torch.Tensor:
     """Decode: a random position below `max` for each token, from 2 on 0 and `max` - 1 among them.
 
-    Prefill: runs of one to three sequences, the first from 0, the others from a random position, as chunks of a longer
-    prompt continue.
+    Prefill: runs of one to three sequences, of two at least in mixed draws, the first from 0, the others from a random
+    position, as chunks of a longer prompt continue.
     """
     count, limit = request.shape[0], int(request.args["max"])
     if request.phase == "decode":
         return request.with_some(request.integers(0, limit), 0, limit - 1).to(request.dtype)
-    sequences = min(count, 1 + int(request.integers(0, MAX_SEQUENCES, (1,))))
+    fewest = 2 if request.hard in MIXED else 1
+    sequences = min(count, int(request.integers(fewest, MAX_SEQUENCES + 1, (1,))))
     runs, start = [], 0
     for length in request.cuts(count, sequences):
         runs.append(torch.arange(start, start + length, device=request.device))
@@ -100,12 +106,13 @@ def token_ids(request: Request) -> torch.Tensor:
 def slot_mapping(request: Request) -> torch.Tensor:
     """Different slots below `slots`; in mixed draws of 2 or more the first and the last are among them.
 
-    In draws with ties a quarter is padding (-1), as a padded CUDA graph passes; there, and elsewhere, the ends are left
-    to chance: who writes padding writes to one of them.
+    In draws with ties about a quarter is padding (-1), as a padded CUDA graph passes, from 2 on at least one is. No
+    token is there given one of the ends, where there are enough: who writes padding writes to one of them.
     """
     count, limit = request.shape[0], int(request.args["slots"])
     if request.hard == "ties":
-        slots = request.distinct(count, limit).masked_fill(request.integers(0, PADDED) == 0, -1)
+        inner = request.distinct(count, limit - 2) + 1 if count <= limit - 2 else request.distinct(count, limit)
+        slots = inner.masked_fill(request.padding(), -1)
     elif request.hard in MIXED and 2 <= count <= limit:
         inner = request.distinct(count - 2, limit - 2) + 1
         ends = torch.tensor([0, limit - 1], device=request.device)
@@ -124,14 +131,15 @@ def block_table(request: Request) -> torch.Tensor:
 def seqused_k(request: Request) -> torch.Tensor:
     """Context lengths from 1 to `max`; one of them is `max` in normal draws.
 
-    With `padded`, a quarter is 0 in draws with ties, as where a CUDA graph is larger than the batch.
+    With `padded`, about a quarter is 0 in draws with ties, as where a CUDA graph is larger than the batch; from 2 on at
+    least one is.
     """
     limit = request.args["max"]
     lengths = request.integers(1, limit + 1)
     if request.hard == "normal":
         lengths[request.integers(0, lengths.numel(), (1,))] = limit
     if request.hard == "ties" and request.args.get("padded"):
-        lengths = lengths.masked_fill(request.integers(0, PADDED) == 0, 0)
+        lengths = lengths.masked_fill(request.padding(), 0)
     return lengths.to(request.dtype)
 
 

@@ -15,6 +15,7 @@ from fastkernels.bench.isolate.build import build, everything_of, held_by, state
 from fastkernels.bench.isolate.failure import failure
 from fastkernels.bench.isolate.gates import GateCalls
 from fastkernels.bench.isolate.late import arrive_late
+from fastkernels.bench.isolate.memory import limit_data
 from fastkernels.bench.isolate.passthrough import PassthroughGuard
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.rank_peers import Peers
@@ -52,8 +53,16 @@ class CandidateService(Service):
         self._peers = Peers()
         self._ranks: ProcessGroup | None = None
 
+    def on_ready(self, message: Message) -> Message:
+        """Answer once the process is up; no candidate is known by then."""
+        del message
+        return {}
+
     def on_hello(self, message: Message) -> Message:
-        """Lay the candidates over the baseline; a candidate's import comes with `build`."""
+        """Take up the limit of memory and lay the candidates over the baseline; they are imported with `import`."""
+        limit = message["memory_limit_bytes"]
+        if limit is not None and self.device.type == "cpu":
+            limit_data(limit)
         directory = message["candidates"]
         self._overlay = Overlay(None if directory is None else Path(directory))
         self._overlay.install()

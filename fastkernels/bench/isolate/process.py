@@ -12,18 +12,19 @@ import tempfile
 import time
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import fastkernels
 from fastkernels.bench.isolate import process_tree, protocol
 from fastkernels.bench.isolate.devices import kind_of
+from fastkernels.bench.isolate.launch import Child, launch
 from fastkernels.bench.isolate.memory import kernel_oom_kills, tells_out_of_memory
 from fastkernels.bench.isolate.protocol import DeadlineError, Message, PeerClosedError, ProtocolError
 from fastkernels.bench.isolate.sandbox import OPEN, Sandbox, encode, scratch_environment
 from fastkernels.bench.isolate.watch import Limits, Watch
+from fastkernels.errors import WorkerError
 from fastkernels.results import Verdict
 
 TAIL_BYTES = 4000
@@ -35,18 +36,6 @@ REAP_S = 5.0
 RELAY_S = 2.0
 """How long the relay above a killed candidate may take to see the end of all below it."""
 
-EQUAL_TERMS = {
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
-    "MALLOC_TRIM_THRESHOLD_": str(1024**3),
-    "GOMP_SPINCOUNT": "20000",
-}
-"""Puts both workers on equal terms on a CPU; what the user has set in the environment stays.
-
-glibc maps each block over a threshold anew, page faults included, until the process has once freed one as large: with
-its own history each worker had its own speed (rms_norm 128x2048 against itself: 0.03 to 0.2). 32 MiB is the most that
-glibc takes. OpenMP threads that wait give up their core after a fifteenth of libgomp's own time, so that load beside
-the run slows a call by its share and not by time slices of 8 ms; idle, calls take what they take without it.
-"""
 
 class WorkerEndedError(Exception):
     """The worker died, hung or answered nonsense; it is gone when this is raised."""
@@ -61,40 +50,34 @@ class WorkerProcess:
     """A child process in a session of its own that answers requests; killed with its whole group on close.
 
     role: `baseline` (trusted), `ranks` (the same for several ranks) or `candidate`. arenas: descriptors of the shared
-    memory files that it inherits. memory_limit_bytes: host memory that it may take beyond its start (None: none).
-    sandbox: what a candidate is kept from; with a scratch directory of its own, which goes with it. hidden: what a
-    candidate in a mount namespace of its own does not see. disk_limit_bytes: files that it may have in its scratch
-    directory. Limits on the whole tree hold while an answer is waited for.
+    memory files that it inherits. sandbox: what a candidate is kept from; with a scratch directory of its own, which
+    goes with it. hidden: what a candidate in a mount namespace of its own does not see. disk_limit_bytes: files that
+    it may have in its scratch directory. Limits on the whole tree hold while an answer is waited for.
     """
 
-    def __init__(self, role: str, device: str, arenas: Sequence[int] = (),
-                 memory_limit_bytes: int | None = None, sandbox: Sandbox = OPEN,
+    def __init__(self, role: str, device: str, arenas: Sequence[int] = (), sandbox: Sandbox = OPEN,
                  hidden: Sequence[Path] = (), disk_limit_bytes: int | None = None) -> None:
         self.role = role
         self._log = tempfile.TemporaryFile(prefix=f"fastkernels-{role}-")  # noqa: SIM115  closed in close()
         self._oom_kills = kernel_oom_kills()
         self._socket, theirs = socket.socketpair()
-        command = [sys.executable, "-P", "-X", "faulthandler", "-m", "fastkernels.bench.isolate.worker",
-                   "--fd", str(theirs.fileno()), "--role", role, "--device", device, "--parent", str(os.getpid()),
-                   "--arenas", ",".join(map(str, arenas))]
-        if memory_limit_bytes is not None and kind_of(device) == "cpu":
-            command += ["--memory-limit", str(memory_limit_bytes)]
+        words = ["--role", role, "--device", device]
         self._scratch = tempfile.mkdtemp(prefix="fastkernels-scratch-") if role == "candidate" else None
-        environment = worker_environment()
+        own = {}
         if self._scratch is not None:
-            command += ["--sandbox", encode(sandbox), "--scratch", self._scratch]
-            command += [word for path in hidden for word in ("--hidden", str(path))]
-            environment |= scratch_environment(self._scratch)
-        with theirs:
-            self._process = _spawner(os.getpid()).submit(
-                subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
-                env=environment, start_new_session=True, pass_fds=(theirs.fileno(), *arenas)).result()
+            words += ["--sandbox", encode(sandbox), "--scratch", self._scratch]
+            words += [word for path in hidden for word in ("--hidden", str(path))]
+            own = scratch_environment(self._scratch)
+        with theirs, ExitStack() as undo:
+            undo.callback(self._release)
+            self._process = launch(role, words, own, self._log.fileno(), theirs.fileno(), arenas)
+            undo.pop_all()
         self._pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
         self._finalizer = weakref.finalize(self, _end_process, self._process, os.getpid(), self._scratch,
                                            role == "candidate" and sandbox.mode != "off")
-        limits = Limits(memory_limit_bytes, disk_limit_bytes)
         watched = self._scratch is not None and sandbox.mode != "off" and sys.platform == "linux"
-        self._watch = Watch(self.pid, str(self._scratch), list(arenas), limits, kind_of(device)) if watched else None
+        self._watch = Watch(self.pid, str(self._scratch), list(arenas), Limits(disk_bytes=disk_limit_bytes),
+                            kind_of(device)) if watched else None
         self._request_id = ""
         self._cpu_s = 0.0
         self.closed = False
@@ -103,6 +86,11 @@ class WorkerProcess:
     def pid(self) -> int:
         """Process id, which is also its group's id."""
         return self._process.pid
+
+    def limit_memory(self, limit_bytes: int | None) -> None:
+        """Host memory that its tree may take from now on beyond its start; None for no limit."""
+        if self._watch is not None:
+            self._watch.limits = replace(self._watch.limits, memory_bytes=limit_bytes)
 
     def request(self, message: Message, timeout_s: float) -> Message:
         """Send one message and return the answer; WorkerEndedError where none comes within `timeout_s`."""
@@ -155,6 +143,10 @@ class WorkerProcess:
         start = max(0, size - TAIL_BYTES)
         return os.pread(self._log.fileno(), TAIL_BYTES, start).decode(errors="replace").strip()
 
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """Kill the process and all that it started; whoever waits for its answer in another thread learns of it."""
         if sys.platform == "linux":
@@ -168,10 +160,15 @@ class WorkerProcess:
             return
         self.closed = True
         self._finalizer()
-        self._socket.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
+        self._release()
+
+    def _release(self) -> None:
+        """Give back what there was before the process."""
+        self._socket.close()
         self._log.close()
+        _remove(self._scratch)
 
     def _died(self) -> NoReturn:
         """Turn the end of the process into its verdict."""
@@ -179,6 +176,9 @@ class WorkerProcess:
             status = self._process.wait(REAP_S)
         except subprocess.TimeoutExpired:
             self._end(Verdict.NO_RESULT, "the process closed its connection without an answer")
+        if getattr(self._process, "is_lost", False):
+            self.close()
+            raise WorkerError(f"the {self.role} worker has ended with the process that had started it")
         if status >= 0:
             self._end(Verdict.EXITED, f"the process ended by itself with exit status {status}")
         name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
@@ -194,28 +194,7 @@ class WorkerProcess:
         self.close()
         raise WorkerEndedError(verdict, message, evidence)
 
-@cache
-def _spawner(owner: int) -> ThreadPoolExecutor:
-    """The thread that starts every worker of this process (`owner`).
-
-    The kernel kills a candidate's worker when the thread that started it ends (PR_SET_PDEATHSIG), and a caller's
-    thread may end long before the process does.
-    """
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"fastkernels-spawner-{owner}")
-
-def worker_environment() -> dict[str, str]:
-    """This process's environment, with EQUAL_TERMS where it says nothing of them.
-
-    In a checkout that is not installed, with the checkout on the path.
-    """
-    environment = {**EQUAL_TERMS, **os.environ}
-    root = Path(fastkernels.__file__).resolve().parents[1]
-    if root.name not in ("site-packages", "dist-packages"):
-        paths = [str(root), *filter(None, [environment.get("PYTHONPATH")])]
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
-    return environment
-
-def _end_process(process: "subprocess.Popen[Any]", owner: int, scratch: str | None,
+def _end_process(process: Child, owner: int, scratch: str | None,
                  relayed: bool) -> None:
     """Kill a worker with everything below it and in its group; in a forked copy of the supervisor do nothing."""
     if os.getpid() != owner:
@@ -229,8 +208,12 @@ def _end_process(process: "subprocess.Popen[Any]", owner: int, scratch: str | No
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel; init will reap it
         process.wait(REAP_S)
+    _remove(scratch)
+
+def _remove(scratch: str | None) -> None:
     if scratch is not None:
         shutil.rmtree(scratch, ignore_errors=True)  # a file that a killed process still writes is no reason to fail
+
 
 def _kill_below(pid: int) -> None:
     """Kill what a worker's relay has below it, until nothing new shows; the relay itself inherits the orphans."""

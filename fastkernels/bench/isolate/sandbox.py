@@ -113,7 +113,7 @@ def confine(sandbox: Sandbox, scratch: str, parent: int, kept: Iterable[int], hi
 
 def _try_namespaces() -> str:
     """Why namespaces are not to be had, or ''."""
-    from fastkernels.bench.isolate.process import worker_environment
+    from fastkernels.bench.isolate.launch import worker_environment
 
     command = [sys.executable, "-P", "-m", "fastkernels.bench.isolate.sandbox", str(os.getpid())]
     try:

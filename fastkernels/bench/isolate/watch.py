@@ -35,7 +35,7 @@ class Watch:
     """One tree under limits, of a worker on `cpu` or `cuda`."""
 
     def __init__(self, pid: int, scratch: str, arenas: list[int], limits: Limits, device: str) -> None:
-        self._pid, self._scratch, self._limits = pid, scratch, limits
+        self._pid, self._scratch, self.limits = pid, scratch, limits
         self._start_bytes = START_BYTES[device]
         self._arenas = [os.fstat(fd) for fd in arenas]
         self._fds = arenas
@@ -56,11 +56,11 @@ class Watch:
         threads = sum(process_tree.threads(pid) for pid in pids)
         if threads > MAX_THREADS:
             return Verdict.LIMIT_EXCEEDED, f"{threads} threads (at most {MAX_THREADS})"
-        memory = self._limits.memory_bytes
+        memory = self.limits.memory_bytes
         if memory is not None and (taken := self._memory(pids, memory)):
             return Verdict.OUT_OF_MEMORY, f"{_gib(taken)} of memory in all processes (at most {_gib(memory)} and " \
                                           f"{_gib(self._start_bytes)} for their start)"
-        disk = self._limits.disk_bytes
+        disk = self.limits.disk_bytes
         if disk is not None and (written := _size(self._scratch)) > disk:
             return Verdict.LIMIT_EXCEEDED, f"{_gib(written)} in files (at most {_gib(disk)})"
         return None

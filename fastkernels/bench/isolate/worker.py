@@ -10,7 +10,6 @@ import sys
 import traceback
 from typing import Protocol
 
-from fastkernels.bench.isolate.memory import limit_data
 from fastkernels.bench.isolate.protocol import Message, PeerClosedError, receive, send
 from fastkernels.bench.isolate.sandbox import confine, decode
 
@@ -38,7 +37,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu", help="torch device")
     parser.add_argument("--parent", type=int, required=True, help="process id of the supervisor")
     parser.add_argument("--arenas", default="", help="descriptors of the shared memory files, comma separated")
-    parser.add_argument("--memory-limit", type=int, default=None, help="bytes of private memory beyond the start")
     parser.add_argument("--sandbox", type=decode, help="what the candidate's process is kept from, as JSON")
     parser.add_argument("--scratch", default="", help="the directory that a candidate may write to")
     parser.add_argument("--hidden", action="append", default=[], help="a file or directory that it must not see")
@@ -51,8 +49,6 @@ def main(argv: list[str] | None = None) -> None:
     elif args.device == "cpu":
         hide_memory()
     service = open_service(args.role, args.device, arenas)
-    if args.memory_limit is not None:
-        limit_data(args.memory_limit)
     serve(socket.socket(fileno=args.fd), service)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from fastkernels.bench.isolate import launch
 from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
 from fastkernels.bench.kernels import limits
 from fastkernels.bench.kernels.candidates import CandidateFiles, Reached
@@ -57,6 +58,14 @@ class KernelGrader:
         self._files: CandidateFiles | None = None
         self._broken: dict[tuple[str, str], Found] = {}
         self._environment: dict[str, Any] | None = None
+
+    def prepare(self) -> None:
+        """Begin to start what the first `grade` needs, so that torch is imported meanwhile; returns at once."""
+        launch.prepare()
+
+    def share(self) -> dict[str, str]:
+        """Environment variables that let graders of processes below use what this process has prepared."""
+        return launch.share()
 
     def grade(self, scenario: Scenario) -> ScenarioResult:
         """Grade one scenario, or return the finished result of an equal one; appends to the log.

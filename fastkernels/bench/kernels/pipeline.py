@@ -153,6 +153,7 @@ def run(attempt: Attempt) -> Found:
             found.waited_s += waited_s
             attempt.check()
         if found.passed and attempt.settings.timing:
+            attempt.workers.spare.settle()
             time_scenario(attempt)
         if found.verdict.correct and 0 < attempt.weight_bytes <= RELOADED_BYTES:
             with work_section(attempt.workers.device) as waited_s:

@@ -9,13 +9,13 @@ off), it must do all of the calls within that time or be wrong.
 import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.kernels.idle import IdleWatch
 from fastkernels.bench.kernels.pipeline import Attempt
-from fastkernels.bench.timing import Comparison
+from fastkernels.bench.timing import Comparison, Trouble
 from fastkernels.bench.timing.witness import SUSPICION_S, SUSPICIOUS_REPEATS, longest_s
 from fastkernels.errors import WorkerError
 from fastkernels.results import Verdict
@@ -54,6 +54,14 @@ MOST_COLDER = 2.5
 was 2.9 at most, for stores to cold memory."""
 
 
+ALIKE = 0.2
+"""Readings of the trusted worker of which half differ by no more than this part are taken for undisturbed: load
+lengthens them by very different times. A few alike say little, since a core is taken for whole slices of 4 or 8 ms."""
+
+FEWEST_IDLE, FEWEST_OWN = 4, 2
+"""How many must be alike at least: of handing over, which is timed twice a batch, and of the baseline's calls."""
+
+
 @dataclass
 class Proof:
     """Batches of one scenario."""
@@ -64,29 +72,36 @@ class Proof:
     watch: IdleWatch
     graph: bool = False
     """Whether a batch is one CUDA graph: launches then hide nothing of what the device takes."""
+    clock: Callable[[], float] = time.perf_counter
+    """The supervisor's."""
     _captured: Message = field(default_factory=dict)
     """The batch that the candidate's graph was captured on."""
     _answer: Message = field(default_factory=dict)
     """Where that graph leaves its outputs."""
-    _own_s: float = math.inf
-    _idle_s: float = math.inf
+    _own_s: list[float] = field(default_factory=list)
+    """What the trusted worker took for a batch."""
+    _idle_s: list[float] = field(default_factory=list)
+    """What it took to hand one over."""
     _seen_s: float = math.inf
 
-    def run(self) -> tuple[Verdict, str] | None:
+    def run(self) -> Trouble | None:
         """Clock and judge batches. None where all is well; where a judged call was wrong the attempt holds the finding.
 
         The trusted worker does the same on inputs that the candidate is done with, once with the baseline's calls and
-        once with nothing computed. The shortest batch of each counts, and more are run while the candidate's is too
+        twice with nothing computed. The shortest batch of each counts, and more are run while the candidate's is too
         long for the report: other load only ever lengthens one. A batch that is not the shortest so far says nothing
         and is not judged.
+
+        Load that lengthens the trusted worker's would excuse the candidate's, so they do so only where half are alike.
+        No verdict where that is not so, and the candidate's batch was too long without the excuse.
         """
-        batches, end = 0, time.perf_counter() + SUSPICION_S
+        batches, end = 0, self.clock() + SUSPICION_S
         drawn = self._draw(known=True)
         if self.graph:
             for request in ("batch", "capture_batch"):  # the first makes room for the outputs
                 self.attempt.trusted({"do": request, "batch": drawn["batch"]})
-        while batches < BATCHES or (self._seen_s > self._allowed_s()
-                                    and (batches < SUSPICIOUS_REPEATS or time.perf_counter() < end)):
+        while batches < BATCHES or (self._seen_s > self._proven_s()
+                                    and (batches < SUSPICIOUS_REPEATS or self.clock() < end)):
             self._time_trusted(drawn)
             drawn = self._draw()
             if self.graph and drawn != self._captured:
@@ -98,28 +113,33 @@ class Proof:
             if not self.attempt.found.passed:
                 return None
             batches += 1
-        if self._seen_s <= self._allowed_s():
+        if self._seen_s <= self._proven_s():
             return None
-        reported, seen = self.comparison.candidate_s, max(0.0, self._seen_s - self._idle_s) / self.calls
-        return Verdict.TIMING_TAMPERED, (
+        idle_s = min(self._idle_s)
+        reported, seen = self.comparison.candidate_s, max(0.0, self._seen_s - idle_s) / self.calls
+        tampered = self._seen_s > self._allowed_s(idle_s, min(self._own_s, default=0.0), math.inf)
+        return Verdict.TIMING_TAMPERED if tampered else None, (
             f"{reported * 1e6:.3g} us a call is reported; {self.calls} calls on new inputs, outputs handed over, took "
-            f"{seen * 1e6:.3g} us a call by the supervisor's clock")
+            f"{seen * 1e6:.3g} us a call by the supervisor's clock{'' if tampered else ', disturbed by other load'}")
 
-    def _allowed_s(self) -> float:
-        """Longest that a batch of an honest candidate takes."""
-        return (1 + LONGER) * self._idle_s + self.calls * self._longest_s() + GAP_S
+    def _proven_s(self) -> float:
+        """As long a batch bears the report out: other load does not make it longer."""
+        return self._allowed_s(undisturbed(self._idle_s, FEWEST_IDLE) or 0.0,
+                               undisturbed(self._own_s, FEWEST_OWN) or 0.0)
 
-    def _longest_s(self) -> float:
-        """Longest that a call of a batch may take.
+    def _allowed_s(self, idle_s: float, own_s: float, most_colder: float = MOST_COLDER) -> float:
+        """Longest that a batch of an honest candidate takes, by what the trusted worker takes to hand over and in all.
 
-        On a CPU by the shorter of the reported calls, since the shortest batch counts, and by how much longer the
-        baseline's calls take in a batch than in its rounds: inputs come from another core and nothing is warm.
+        On a CPU a call may take as long as the shorter of the reported ones, since the shortest batch counts, and by
+        how much longer the baseline's calls take in a batch than in its rounds: inputs come from another core and
+        nothing is warm. Where that is more than `most_colder` it is other load, which accuses nobody.
         """
         times = self.comparison
-        if times.method != "wall":
-            return longest_s(times.method, times.candidate_s)
-        colder = max(0.0, self._own_s - self._idle_s) / (self.calls * _short(times.baseline_samples_s))
-        return BATCH_LONGER * min(max(1.0, colder), MOST_COLDER) * _short(times.candidate_samples_s)
+        longest = longest_s(times.method, times.candidate_claim_s)
+        if times.method == "wall":
+            colder = max(0.0, own_s - idle_s) / (self.calls * times.baseline_claim_s)
+            longest = BATCH_LONGER * min(max(1.0, colder), most_colder) * times.candidate_claim_s
+        return (1 + LONGER) * idle_s + self.calls * longest + GAP_S
 
     def _draw(self, known: bool = False) -> Message:
         """Inputs of a batch; `known` ones, drawn from those of timed calls, are only for the trusted worker."""
@@ -127,17 +147,17 @@ class Proof:
 
     def _time_trusted(self, drawn: Message) -> None:
         """Time the trusted worker. The candidate may know these inputs: it will not be asked again."""
-        if self.graph:
-            self._idle_s = min(self._idle_s, self._trusted_s({"do": "replay_batch"}))
-            return
-        request = {"do": "batch", "batch": drawn["batch"]}
-        self._own_s = min(self._own_s, self._trusted_s(request))
-        self._idle_s = min(self._idle_s, self._trusted_s({**request, "hand_over": True}))
+        request: Message = {"do": "replay_batch"}
+        if not self.graph:
+            request = {"do": "batch", "batch": drawn["batch"]}
+            self._own_s.append(self._trusted_s(request))
+            request = {**request, "hand_over": True}
+        self._idle_s += [self._trusted_s(request), self._trusted_s(request)]
 
     def _trusted_s(self, request: Message) -> float:
-        started = time.perf_counter()
+        started = self.clock()
         self.attempt.trusted(request)
-        return time.perf_counter() - started
+        return self.clock() - started
 
     def _capture(self, drawn: Message) -> Message:
         """Have the candidate capture a batch, which tells it these inputs, and draw others that lie where those did."""
@@ -150,16 +170,16 @@ class Proof:
 
     def _candidate_s(self, drawn: Message) -> tuple[float, Message]:
         request: Message = {"do": "replay_batch"} if self.graph else {**drawn, "do": "batch"}
-        started = time.perf_counter()
+        started = self.clock()
         answer = self.attempt.candidate(request)
-        return time.perf_counter() - started, self._answer if self.graph else answer
+        return self.clock() - started, self._answer if self.graph else answer
 
     def _judge(self, answer: Message) -> None:
         """Judge calls in an order drawn now, until time is up."""
         order = sorted(range(self.calls), key=lambda _: secrets.randbits(32))
-        end = time.perf_counter() + JUDGE_S
+        end = self.clock() + JUDGE_S
         for judged, number in enumerate(order):
-            if judged >= FEWEST_JUDGED and time.perf_counter() > end:
+            if judged >= FEWEST_JUDGED and self.clock() > end:
                 return
             if self.attempt.take(self.attempt.trusted({"do": "judge_batch", "index": number,
                                                        "answer": _call_of(answer, number)})):
@@ -167,7 +187,7 @@ class Proof:
                 return
 
 
-def prove(attempt: Attempt, comparison: Comparison, fitting: int, watch: IdleWatch) -> tuple[Verdict, str] | None:
+def prove(attempt: Attempt, comparison: Comparison, fitting: int, watch: IdleWatch) -> Trouble | None:
     """See `Proof.run`. A batch is of as many calls as fit in memory (`fitting` sets of inputs) and in TARGET_S."""
     slower_s = max(comparison.baseline_s, comparison.candidate_s)
     graph = comparison.method != "wall" and comparison.candidate_not_captured is None
@@ -175,9 +195,11 @@ def prove(attempt: Attempt, comparison: Comparison, fitting: int, watch: IdleWat
     return Proof(attempt, comparison, calls, watch, graph).run()
 
 
-def _short(samples_s: Sequence[float]) -> float:
-    """The tenth percentile: what a call takes while nothing disturbs it."""
-    return sorted(samples_s)[len(samples_s) // 10]
+def undisturbed(readings_s: Sequence[float], fewest: int) -> float | None:
+    """The shortest reading where half of all, and `fewest`, differ by ALIKE at most; None where it may be disturbed."""
+    alike = max(fewest, (len(readings_s) + 1) // 2)
+    shortest = sorted(readings_s)[:alike]
+    return shortest[0] if len(shortest) == alike and shortest[-1] <= (1 + ALIKE) * shortest[0] else None
 
 
 def _call_of(answer: Message, number: int) -> Message:

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 from fastkernels.bench.isolate.devices import device_of, kind_of
 from fastkernels.bench.isolate.memory import default_limit_bytes
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.sandbox import Sandbox, among_ranks
 from fastkernels.bench.kernels.settings import GraderSettings, too_few_gpus
-from fastkernels.bench.kernels.workers import START_TIMEOUT_S, CandidateFailedError, Side, Workers
+from fastkernels.bench.kernels.spare import START_TIMEOUT_S
+from fastkernels.bench.kernels.workers import CandidateFailedError, Side, Workers
 from fastkernels.errors import DeviceError, WorkerError
 from fastkernels.results import Verdict
 
@@ -26,6 +28,7 @@ _TO_BLAME = (Verdict.CRASHED, Verdict.EXITED, Verdict.OUT_OF_MEMORY, Verdict.LIM
 class RankWorkers(Workers):
     """One rank's candidate's process; its requests to the trusted worker name the rank."""
 
+    keeps_spare: ClassVar[bool] = False
     rank: int = 0
     all_arenas: list[int] = field(default_factory=list)
     """Arenas of all ranks, which the trusted worker holds."""

@@ -14,6 +14,7 @@ from fastkernels.bench.timing import (
     Comparison,
     Peaks,
     TimingPlan,
+    Trouble,
     check_times,
     compare,
     floor_s,
@@ -104,7 +105,7 @@ def time_scenario(attempt: Attempt) -> None:
         found.waited_s += waited_s
         peaks = Peaks.from_dict(attempt.trusted({"do": "peaks"})["peaks"])
         comparison = _credible_times(attempt, sets, floor_s(least, peaks))
-    if comparison is None:
+    if not found.passed:
         return
     with work_section(device) as waited_s:
         found.waited_s += waited_s
@@ -113,6 +114,8 @@ def time_scenario(attempt: Attempt) -> None:
         if attempt.call_and_judge(attempt.trusted({"do": "draw"}), {"set": 0, "in_order": True}):
             found.message += " (in a call after timing, with new values in the memory of the timed calls)"
             return
+    if comparison is None:
+        return
     found.timing = timing_of(comparison, least, roofline_s(least, work["dtype"], peaks))
     wanted = settings.min_speedup
     if wanted is not None and comparison.speedup < wanted:
@@ -122,16 +125,17 @@ def time_scenario(attempt: Attempt) -> None:
 
 
 def _credible_times(attempt: Attempt, sets: Sets, floor: float) -> Comparison | None:
-    """Compare the two sides; None, with the verdict set, where the candidate's times are not to be believed.
+    """Compare the two sides; None where the candidate's times are not to be believed.
 
     Times that look wrong are taken up to COMPARISONS times before they count: load that came or went between the
-    processes' clocks and the supervisor's makes honest ones disagree too.
+    processes' clocks and the supervisor's makes honest ones disagree too. They set the verdict, unless that load once
+    left none on the times: then there are no times, and the evidence says why.
     """
     found, settings = attempt.found, attempt.settings
     plan = TimingPlan(method=sets.method, num_warmup=settings.num_warmup, num_runs=settings.num_runs,
                       max_time_s=settings.max_time_s, min_interval=MIN_INTERVAL[attempt.workers.device],
                       same_memory=sets.same_memory)
-    trouble: tuple[Verdict, str] | None = None
+    troubles: list[Trouble] = []
     for _ in range(COMPARISONS):
         watch = IdleWatch(attempt.workers.candidate_cpu_s, attempt.trusted)
         try:
@@ -140,7 +144,7 @@ def _credible_times(attempt: Attempt, sets: Sets, floor: float) -> Comparison | 
         except BadSamplesError as error:
             if error.side == "baseline":
                 raise WorkerError(f"the trusted worker's times: {error}") from error
-            trouble = Verdict.TIMING_TAMPERED, str(error)
+            troubles = [(Verdict.TIMING_TAMPERED, str(error))]
             break
         trouble = (watch.finding() or check_times(comparison, floor)
                    or prove(attempt, comparison, sets.batched, watch) or watch.finding())
@@ -148,8 +152,15 @@ def _credible_times(attempt: Attempt, sets: Sets, floor: float) -> Comparison | 
             return None
         if trouble is None:
             return comparison
-    assert trouble is not None
-    found.verdict, found.message = trouble
+        troubles.append(trouble)
+    verdict, why = next((trouble for trouble in troubles if trouble[0] is None), troubles[-1])
+    if verdict is not None:
+        found.verdict, found.message = verdict, why
+    elif settings.min_speedup is None:
+        found.evidence = f"not timed: {why}"
+    else:
+        found.verdict = Verdict.TOO_SLOW
+        found.message = f"a speedup of {settings.min_speedup:g} is demanded and none could be measured: {why}"
     return None
 
 

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fastkernels.bench.isolate.files import ARENAS, create_file
 from fastkernels.bench.isolate.memory import default_limit_bytes
@@ -11,12 +11,10 @@ from fastkernels.bench.isolate.process import WorkerEndedError, WorkerProcess
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
 from fastkernels.bench.kernels.settings import GraderSettings
+from fastkernels.bench.kernels.spare import START_TIMEOUT_S, Spare
 from fastkernels.errors import WorkerError
 from fastkernels.manifest import Scenario
 from fastkernels.results import Verdict
-
-START_TIMEOUT_S = 180.0
-"""Longest that a worker may take to import torch and open its device."""
 
 TRUSTED_TIMEOUT_S = 900.0
 """Longest that one request to the trusted worker may take."""
@@ -63,22 +61,24 @@ class Workers:
     """Files and directories that the candidate's process must not see."""
     trusted_side: Side = field(default_factory=lambda: Side("baseline"))
     candidate_side: Side = field(default_factory=lambda: Side("candidate"))
+    keeps_spare: ClassVar[bool] = True
+    """Whether the next candidate's process is forked while one is at work: it takes a candidate in at once."""
     _arenas: list[int] = field(default_factory=list)
     _last: tuple[Path | None, str] = (None, "")
+
+    def __post_init__(self) -> None:
+        self.spare = Spare(lambda: self._new(self.candidate_side))
 
     def ready(self, directory: Path | None, loaded: str) -> None:
         """Start what is not running; a candidate's process that has imported other candidates is replaced."""
         if self.candidate_side.loaded != loaded:
             self.candidate_side.close()
         self.open_arenas()
-        self._start(self.trusted_side, {"baseline": self.settings.baseline}, None)
+        self._start(self.trusted_side, {"baseline": self.settings.baseline})
         self.candidate_side.loaded = loaded
-        limit = None
-        if self.candidate_side.process is None:
-            limit = self.settings.memory_limit_bytes or default_limit_bytes()
         self._last = directory, loaded
-        self._start(self.candidate_side, {"candidates": None if directory is None else str(directory),
-                                          "allow_passthrough": self.settings.allow_passthrough}, limit)
+        if self.candidate_side.process is None:
+            self._start_candidate(directory)
 
     def open_arenas(self) -> list[int]:
         """Descriptors of the memory between the two processes, opened once."""
@@ -98,6 +98,7 @@ class Workers:
         if folder not in self.hidden:
             self.hidden += (folder,)
             self.candidate_side.close()
+            self.spare.close()
 
     def trusted(self, request: Message) -> Message:
         """Ask the trusted worker; WorkerError where it fails."""
@@ -140,19 +141,31 @@ class Workers:
         return 0.0 if process is None else process.cpu_s()
 
     def close(self) -> None:
-        """End both processes and give the arenas back."""
+        """End both processes, and the spare one, and give the arenas back."""
         self.trusted_side.close()
         self.candidate_side.close()
+        self.spare.close()
         for fd in self._arenas:
             os.close(fd)
         self._arenas = []
 
-    def _start(self, side: Side, hello: dict[str, Any], limit: int | None) -> None:
+    def _start_candidate(self, directory: Path | None) -> None:
+        limit = self.settings.memory_limit_bytes or default_limit_bytes()
+        process = self.spare.take()
+        process.limit_memory(limit)
+        self._start(self.candidate_side, {"candidates": None if directory is None else str(directory),
+                                          "allow_passthrough": self.settings.allow_passthrough,
+                                          "memory_limit_bytes": limit}, process)
+
+    def _start(self, side: Side, hello: dict[str, Any], process: WorkerProcess | None = None) -> None:
         if side.process is None:
-            side.process = WorkerProcess(side.role, self._device_of(side), self._arenas_of(side), limit,
-                                         self._sandbox(), self.hidden, self.settings.disk_limit_bytes)
+            side.process = process or self._new(side)
             side.process.post({"do": "hello", **hello})
             side.greeted = False
+
+    def _new(self, side: Side) -> WorkerProcess:
+        return WorkerProcess(side.role, self._device_of(side), self._arenas_of(side), self._sandbox(), self.hidden,
+                             self.settings.disk_limit_bytes)
 
     def _timeout_s(self, request: Message) -> float:
         """Longest that a request to the candidate may take."""
@@ -187,6 +200,8 @@ class Workers:
             side.close()
             raise WorkerError(f"the {side.role} worker did not start\n{reply['error']}")
         side.greeted = True
+        if side is self.candidate_side and self.keeps_spare:
+            self.spare.prepare()
 
 
 def _reported(reply: Message) -> CandidateFailedError:

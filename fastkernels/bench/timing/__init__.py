@@ -1,11 +1,12 @@
 """Timers, schedules, statistics and roofline; no grading. Nothing imported here needs torch."""
 
+from fastkernels.bench.timing.comparison import Comparison
 from fastkernels.bench.timing.environment import describe_environment
 from fastkernels.bench.timing.instruments import INSTRUMENTS, Instrument
 from fastkernels.bench.timing.roofline import Peaks, floor_s, roofline_s
-from fastkernels.bench.timing.schedule import BadSamplesError, Comparison, Lane, TimingPlan, compare
+from fastkernels.bench.timing.schedule import BadSamplesError, Lane, TimingPlan, compare
 from fastkernels.bench.timing.statistics import Interval
-from fastkernels.bench.timing.witness import check_times
+from fastkernels.bench.timing.witness import Trouble, check_times
 
 __all__ = [
     "INSTRUMENTS",
@@ -16,6 +17,7 @@ __all__ = [
     "Lane",
     "Peaks",
     "TimingPlan",
+    "Trouble",
     "check_times",
     "compare",
     "describe_environment",

@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
 
+from fastkernels.bench.timing.comparison import Comparison, claim_s
 from fastkernels.bench.timing.instruments import INSTRUMENTS, Instrument, instrument_for
 from fastkernels.bench.timing.statistics import Interval, location_interval, log_ratios, speedup_interval
 from fastkernels.bench.timing.timer import REPLAY_UNIT
 from fastkernels.bench.timing.witness import (
     CUDA_GAP_S,
     FROM_ROUNDS_S,
+    MESSAGE_S,
     NOT_CLOCKED,
+    Reading,
     clocked_again,
     in_whole_graphs,
     longest_s,
-    per_call_s,
+    reading,
     witness,
 )
 from fastkernels.errors import FastKernelsError
@@ -32,8 +35,6 @@ WARMUP_SHARE = 0.2
 """Part of the time budget that warm-up may take after each side's first call."""
 EAGER_CALLS = 20
 """Calls behind the eager latency, where the budget allows."""
-MESSAGE_S = 1e-3
-"""A request and its answer take less than this, as a rule."""
 CLOCKED_S = 0.004
 """Time of the N calls that the supervisor's clock times beside 2N, so that what a message takes cancels."""
 MOST_CLOCKED_CALLS = 1024
@@ -123,31 +124,6 @@ class Side:
         return tuple(sample for one in self.rounds for sample in one)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What timing both sides gave; seconds. Field by field as in `results.Timing`."""
-
-    method: str
-    baseline_s: float
-    candidate_s: float
-    speedup: float
-    speedup_low: float
-    speedup_high: float
-    runs: int
-    rounds: int
-    stopped: str
-    baseline_eager_s: float
-    candidate_eager_s: float
-    baseline_witness_s: float
-    candidate_witness_s: float
-    baseline_samples_s: tuple[float, ...]
-    candidate_samples_s: tuple[float, ...]
-    baseline_clock: str
-    candidate_clock: str
-    candidate_not_captured: str | None
-    wall_s: float
-
-
 def compare(baseline: Lane, candidate: Lane, plan: TimingPlan, clock: Clock = time.perf_counter) -> Comparison:
     """Warm both sides up, time them in rounds of alternating order (AB, BA, ...), and have the supervisor witness.
 
@@ -166,13 +142,13 @@ def compare(baseline: Lane, candidate: Lane, plan: TimingPlan, clock: Clock = ti
         _choose_clock(*sides, clock)
     runs, stopped = _rounds(sides, plan, clock)
     times = [median(side.samples) for side in sides]
-    seen = [_witness(side, plan.method, seconds, clock) for side, seconds in zip(sides, times, strict=True)]
+    seen = [_witness(side, plan.method, clock) for side in sides]
     speedup = _speedup(sides)
     return Comparison(
         method=plan.method, baseline_s=times[0], candidate_s=times[1], speedup=speedup.estimate,
         speedup_low=speedup.low, speedup_high=speedup.high, runs=runs, rounds=len(sides[0].rounds), stopped=stopped,
         baseline_eager_s=_eager_latency(sides[0], plan.method), candidate_eager_s=_eager_latency(sides[1], plan.method),
-        baseline_witness_s=seen[0], candidate_witness_s=seen[1],
+        baseline_seen=seen[0], candidate_seen=seen[1],
         baseline_samples_s=sides[0].samples, candidate_samples_s=sides[1].samples,
         baseline_clock=sides[0].whose, candidate_clock=sides[1].whose, candidate_not_captured=sides[1].not_captured,
         wall_s=clock() - start,
@@ -259,9 +235,9 @@ def _round(side: Side, calls: int, clock: Clock) -> None:
 
 
 def _clocked_s(side: Side, clock: Clock) -> float:
-    """Seconds a call by the supervisor's clock: what 2N calls take longer than N, over N.
+    """Seconds a call by the supervisor's clock, from N and 2N calls: at most, since a late message lengthens either.
 
-    A message that comes late lengthens either; two such calls of 1 ms were seen to look twice as long.
+    Two such calls of 1 ms were seen to look twice as long.
     """
     calls = max(1, min(MOST_CLOCKED_CALLS, int(CLOCKED_S / min(side.wall_per_call_s, side.clocked_s))))
     calls = in_whole_graphs(calls)
@@ -269,7 +245,7 @@ def _clocked_s(side: Side, clock: Clock) -> float:
     for _ in range(CLOCKED_REPEATS):
         shortest = clocked_again(side.lane.replay, calls, clock, shortest)
     side.clocked_s = max(shortest[1] / (2 * calls), _SHORTEST_S)
-    return per_call_s(*shortest, calls)
+    return reading(*shortest, calls).most_s
 
 
 def _stop(sides: tuple[Side, Side], plan: TimingPlan, runs: int, left_s: float) -> str:
@@ -294,11 +270,12 @@ def _speedup(sides: tuple[Side, Side]) -> Interval:
     return speedup_interval(_from_rounds(sides), *spreads)
 
 
-def _witness(side: Side, method: str, seconds: float, clock: Clock) -> float:
+def _witness(side: Side, method: str, clock: Clock) -> Reading:
     """Seconds a call by the supervisor's clock; on a CPU the rounds of a long call have already shown it."""
-    if method == "wall" and seconds >= FROM_ROUNDS_S:
-        return side.shortest_wall_s
-    return witness(side.lane.replay, method, seconds, clock)
+    claimed_s = claim_s(method, side.samples)
+    if method == "wall" and claimed_s >= FROM_ROUNDS_S:
+        return Reading(side.shortest_wall_s, side.shortest_wall_s)
+    return witness(side.lane.replay, method, claimed_s, clock)
 
 
 def _checked(side: Side, samples: object, calls: int) -> list[float]:

@@ -41,6 +41,11 @@ def typical(samples: Sequence[float]) -> float:
     return fmean(ordered[first : max(end, first + 1)])
 
 
+def short(samples: Sequence[float]) -> float:
+    """The tenth percentile: what a call takes while nothing disturbs it."""
+    return sorted(samples)[len(samples) // 10]
+
+
 def log_ratios(baseline: Sequence[Sequence[float]], candidate: Sequence[Sequence[float]]) -> list[float]:
     """Per round, the logarithm of baseline time over candidate time."""
     return [math.log(typical(b) / typical(c)) for b, c in zip(baseline, candidate, strict=True)]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from fastkernels.bench.timing.timer import REPLAY_UNIT
@@ -16,12 +17,17 @@ CUDA_TARGET_S = 0.002
 """The same on CUDA, so that the jitter of a message and a launch (0.05 ms) is small against it."""
 NOT_CLOCKED = (float("inf"), float("inf"))
 """Shortest times of N and of 2N calls before the first."""
+MESSAGE_S = 1e-3
+"""A request and its answer take less than this, as a rule. No more is believed: what N calls take longer than half of
+2N looks like a message, and is as often a disturbance, which would make the calls themselves look short."""
+MESSAGE_SHARE = 0.5
+"""Nor more than this part of what 2N calls take, so that a reading is never nothing."""
 MOST_CALLS = 200
 REPEATS = 2
 SUSPICIOUS_REPEATS = 8
-"""Repeats, at least, before a witness contradicts a process."""
+"""Repeats, at least, before a witness does not bear out a process."""
 SUSPICION_S = 1.0
-"""Time over which repeats go on before a witness contradicts a process: other load only ever lengthens calls."""
+"""Time over which repeats go on before a witness does not bear out a process: load only ever lengthens calls."""
 
 CUDA_LONGER = 0.5
 """A warm replayed call may take this much longer than the cold time reported for it, a fraction. Honest kernels took
@@ -32,6 +38,20 @@ CPU_LONGER = 1.0
 """On a CPU a call in a loop may take this much longer than reported, a fraction."""
 CPU_GAP_S = 50e-6
 """On top of that, per call: the loop and the interpreter around it."""
+
+
+Trouble = tuple[Verdict | None, str]
+"""What is wrong with reported times, or None and why the supervisor's clock bears them out no more than it does not."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Between what a call takes by the supervisor's clock, seconds. They are equal where nothing disturbs it."""
+
+    least_s: float
+    """Where this contradicts a report, a disturbance of N calls does not explain it."""
+    most_s: float
+    """Disturbances only ever lengthen this, so that no luck makes it fit too short a report."""
 
 
 class Times(Protocol):
@@ -50,30 +70,41 @@ class Times(Protocol):
         """Reported seconds a candidate call."""
 
     @property
-    def candidate_witness_s(self) -> float:
+    def baseline_claim_s(self) -> float:
+        """What the clock holds the baseline's process to, seconds a call."""
+
+    @property
+    def candidate_claim_s(self) -> float:
+        """The same of the candidate."""
+
+    @property
+    def baseline_seen(self) -> Reading:
+        """Witnessed seconds a baseline call."""
+
+    @property
+    def candidate_seen(self) -> Reading:
         """Witnessed seconds a candidate call."""
 
 
 def witness(
     replay: Callable[[int], object],
     method: str,
-    reported_s: float,
+    claim_s: float,
     clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """Seconds a call from the outside: what 2N calls take longer than N, over N, from the shortest repeat of each.
+) -> Reading:
+    """Seconds a call from the outside, from the shortest of some times of N and of 2N calls.
 
-    What is equal in both (messages, launch, synchronisation) cancels. Repeats go on while the result contradicts
-    the report, for SUSPICION_S and some rounds at least.
+    Repeats go on while the clock does not bear out the claim, for SUSPICION_S and some rounds at least.
     """
-    calls = max(1, min(MOST_CALLS, int(TARGET_S.get(method, CUDA_TARGET_S) / reported_s)))
+    calls = max(1, min(MOST_CALLS, int(TARGET_S.get(method, CUDA_TARGET_S) / claim_s)))
     calls = in_whole_graphs(calls)
     replay(calls)  # and captures them now
-    longest, end = longest_s(method, reported_s), clock() + SUSPICION_S
+    longest, end = longest_s(method, claim_s), clock() + SUSPICION_S
     shortest = NOT_CLOCKED
-    repeats, seen = 0, float("inf")
-    while repeats < REPEATS or (seen > longest and (repeats < SUSPICIOUS_REPEATS or clock() < end)):
+    repeats, seen = 0, Reading(0.0, float("inf"))
+    while repeats < REPEATS or (seen.most_s > longest and (repeats < SUSPICIOUS_REPEATS or clock() < end)):
         shortest = clocked_again(replay, calls, clock, shortest)
-        seen = per_call_s(*shortest, calls)
+        seen = reading(*shortest, calls)
         repeats += 1
     return seen
 
@@ -90,9 +121,15 @@ def in_whole_graphs(calls: int) -> int:
     return calls // REPLAY_UNIT * REPLAY_UNIT or calls
 
 
-def per_call_s(once_s: float, twice_s: float, calls: int) -> float:
-    """Seconds a call where `calls` calls took `once_s`, twice as many `twice_s`: what both have in common cancels."""
-    return min(max(0.0, twice_s - once_s) / calls, twice_s / (2 * calls))
+def reading(once_s: float, twice_s: float, calls: int) -> Reading:
+    """What a call takes where `calls` calls took `once_s` and twice as many `twice_s`.
+
+    What both have in common (messages, launch, synchronisation) cancels, wholly in `least_s`: where N calls were
+    disturbed nothing is left of that. In `most_s` it does so up to what a message takes.
+    """
+    message_s = min(max(0.0, 2 * once_s - twice_s), MESSAGE_S, MESSAGE_SHARE * twice_s)
+    most_s = min(once_s, (twice_s - message_s) / 2) / calls
+    return Reading(min(max(0.0, twice_s - once_s) / calls, most_s), most_s)
 
 
 def longest_s(method: str, reported_s: float) -> float:
@@ -102,24 +139,29 @@ def longest_s(method: str, reported_s: float) -> float:
     return reported_s * (1 + CUDA_LONGER) + CUDA_GAP_S
 
 
-def check_times(times: Times, floor_s: float) -> tuple[Verdict, str] | None:
+def check_times(times: Times, floor_s: float) -> Trouble | None:
     """Return the verdict on impossible or contradicted times of the candidate, or None for credible ones.
 
     floor_s: least time that the machine allows (see `roofline.floor_s`); where the baseline itself is below it, the
     peaks were measured too low and half the baseline's time takes its place. TOO_FAST for a reported time below it;
-    TIMING_TAMPERED where the supervisor's clock saw calls take longer than the process reported.
+    TIMING_TAMPERED where the supervisor's clock saw calls take longer than the process reported. No verdict where that
+    clock was disturbed: where what it saw allows either, or contradicts the trusted side as well.
     """
-    reported, seen = times.candidate_s, times.candidate_witness_s
+    reported, seen = times.candidate_s, times.candidate_seen
     floor = floor_s if times.baseline_s >= floor_s else min(floor_s, times.baseline_s / 2)
     if reported < floor:
         return Verdict.TOO_FAST, (
             f"{_us(reported)} a call is reported; moving the data or doing the operations takes {_us(floor)} at least"
         )
-    if seen > longest_s(times.method, reported):
+    longest = longest_s(times.method, times.candidate_claim_s)
+    if seen.most_s <= longest:
+        return None
+    if seen.least_s > longest and times.baseline_seen.least_s <= longest_s(times.method, times.baseline_claim_s):
         return Verdict.TIMING_TAMPERED, (
-            f"{_us(reported)} a call is reported; by the supervisor's clock a call takes {_us(seen)}"
+            f"{_us(reported)} a call is reported; by the supervisor's clock a call takes {_us(seen.most_s)}"
         )
-    return None
+    return None, (f"{_us(reported)} a call is reported, and the supervisor's clock, disturbed by other load, saw "
+                  f"{_us(seen.least_s)} to {_us(seen.most_s)}")
 
 
 def timed(replay: Callable[[int], object], calls: int, clock: Callable[[], float]) -> float:

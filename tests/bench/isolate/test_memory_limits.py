@@ -1,10 +1,14 @@
 """Who gets which limit of host memory: the tree's on every device, mappings on a CPU alone."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from fastkernels.bench.isolate import process, process_tree, watch
+from fastkernels.bench.isolate import candidate_worker, process, process_tree, watch
+from fastkernels.bench.isolate.candidate_worker import CandidateService
+from fastkernels.bench.isolate.files import ARENAS
 from fastkernels.bench.isolate.process import WorkerProcess
 from fastkernels.bench.isolate.sandbox import Sandbox
 from fastkernels.bench.kernels import GraderSettings, workers
@@ -28,18 +32,24 @@ def test_a_tree_may_take_its_limit_and_what_its_device_takes_at_the_start(monkey
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:1"])
 def test_mappings_are_limited_on_a_cpu_alone(monkeypatch, device):
-    started = []
-    monkeypatch.setattr(process, "_spawner", lambda owner: SimpleNamespace(submit=lambda call, command, **_: (
-        started.append(command), call(["true"]))[1]))
-    monkeypatch.setattr(process.subprocess, "Popen", lambda command, **_: SimpleNamespace(
-        result=lambda: SimpleNamespace(pid=1, poll=lambda: 0, wait=lambda *_: 0)))
+    limited = []
+    monkeypatch.setattr(candidate_worker, "limit_data", limited.append)
+    monkeypatch.setattr(candidate_worker, "Overlay", lambda directory: SimpleNamespace(install=lambda: None))
+    service = CandidateService(torch.device(device), [None] * ARENAS)
+    service.on_hello({"candidates": None, "memory_limit_bytes": 5 * GIB})
+    service.on_hello({"candidates": None, "memory_limit_bytes": None})
+    assert limited == ([5 * GIB] if device == "cpu" else [])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:1"])
+def test_a_limit_of_the_tree_can_be_given_later(monkeypatch, device):
+    monkeypatch.setattr(process, "launch", lambda *_: SimpleNamespace(pid=os.getpid(), poll=lambda: 0,
+                                                                      wait=lambda *_: 0))
     monkeypatch.setattr(process, "_end_process", lambda *_: None)
-    with monkeypatch.context() as no_descriptor:
-        no_descriptor.delattr("os.pidfd_open", raising=False)
-        worker = WorkerProcess("candidate", device, [], 5 * GIB, Sandbox("auto", True, 7))
+    worker = WorkerProcess("candidate", device, [], Sandbox("auto", True, 7), disk_limit_bytes=3 * GIB)
+    worker.limit_memory(5 * GIB)
     worker.close()
-    assert ("--memory-limit" in started[0]) == (device == "cpu")
-    assert worker._watch._limits.memory_bytes == 5 * GIB
+    assert worker._watch.limits == watch.Limits(5 * GIB, 3 * GIB)
     assert worker._watch._start_bytes == watch.START_BYTES[device.partition(":")[0]]
 
 
@@ -49,16 +59,20 @@ def test_a_candidate_has_half_of_the_memory_or_what_was_asked_for(monkeypatch, d
     limits = {}
 
     class Process:
-        def __init__(self, role, device, arenas, memory_limit_bytes, *others):
-            limits[role] = memory_limit_bytes
+        def __init__(self, role, *others):
+            self.role = role
+
+        def limit_memory(self, limit_bytes):
+            limits[self.role, "tree"] = limit_bytes
 
         def post(self, message):
-            """Nobody is there."""
+            limits[self.role, "mappings"] = message.get("memory_limit_bytes")
 
-        close = post
+        def close(self):
+            """Nobody is there."""
 
     monkeypatch.setattr(workers, "WorkerProcess", Process)
     monkeypatch.setattr(workers, "default_limit_bytes", lambda: 7 * GIB)
     opened = Workers(GraderSettings(device="cpu", memory_limit_bytes=asked), device)
     opened.ready(None, "")
-    assert limits == {"baseline": None, "candidate": limit}
+    assert limits == {("baseline", "mappings"): None, ("candidate", "tree"): limit, ("candidate", "mappings"): limit}

@@ -1,5 +1,7 @@
 """Sharing, resuming, order and honesty of the grader; the judge and the timers have tests of their own."""
 
+import os
+import signal
 import threading
 import time
 
@@ -164,7 +166,7 @@ def test_a_harness_out_of_memory_says_what_helps(monkeypatch, log):
 
 def test_a_trusted_worker_that_dies_once_costs_nothing(grader):
     grader.grade(rms_norm(tokens=5))
-    grader._workers.trusted_side.process._process.kill()
+    os.kill(grader._workers.trusted_side.process.pid, signal.SIGKILL)
     assert grader.grade(rms_norm(tokens=6)).verdict is Verdict.PASSED
 
 

@@ -49,3 +49,28 @@ class FakeLane:
         list(self._calls(calls))
         self.clock.now += calls * (self.launch_s if self.not_captured else self.gap_s)
         return self.not_captured
+
+
+class BusyLane(FakeLane):
+    """A lane on a busy machine: other processes take its core for some milliseconds, and messages wait for one."""
+
+    def __init__(self, clock: Clock, seconds: float, *, runs_s: float = 0.004, stolen_s: float = 0.004,
+                 late: float = 0.3, late_s: float = 0.008, reported: float = 1.0, seed: int = 0) -> None:
+        super().__init__(clock, seconds, noise=0.1, reported=reported, seed=seed, message_s=2e-4)
+        self.runs_s, self.stolen_s, self.late, self.late_s = runs_s, stolen_s, late, late_s
+        self.left_s = self.random.expovariate(1 / runs_s)  # until it is taken off its core
+
+    def _calls(self, calls: int) -> Iterator[float]:
+        self.clock.now += self.message_s
+        if self.random.random() < self.late:
+            self.clock.now += self.late_s * self.random.random()
+        for _ in range(calls):
+            work = self.seconds * (1 + self.noise * self.random.random())
+            took = work
+            while work > self.left_s:
+                work -= self.left_s
+                self.left_s = self.random.expovariate(1 / self.runs_s)
+                took += self.random.expovariate(1 / self.stolen_s)
+            self.left_s -= work
+            self.clock.now += took
+            yield took

@@ -95,6 +95,7 @@ def test_calls_that_settle_the_clocks_do_not_make_a_long_call_look_tampered_with
 
 def test_eager_latency_and_witness_are_reported_for_both_sides():
     clock, a, b = lanes(1e-4, 2e-4)
+    a.message_s = b.message_s = 2e-4
     found = compare(a, b, TimingPlan(), clock)
     assert found.baseline_eager_s == pytest.approx(1e-4)
     assert found.candidate_eager_s == pytest.approx(2e-4)

@@ -49,18 +49,18 @@ def test_a_floor_that_the_trusted_baseline_is_below_is_disproved():
 def test_witness_cancels_what_n_and_2n_have_in_common():
     clock = Clock()
     lane = FakeLane(clock, 1e-5, message_s=0.5)
-    assert witness(lane.replay, "cupti", 1e-5, clock) == pytest.approx(1e-5)
+    assert witness(lane.replay, "cupti", 1e-5, clock).least_s == pytest.approx(1e-5)
 
 
 def test_witness_tries_again_while_other_load_makes_calls_longer():
     clock = Clock()
     lane = FakeLane(clock, 1e-5)
     lane.drift = lambda now: 30.0 if now < 0.5 else 1.0
-    assert witness(lane.replay, "wall", 1e-5, clock) < 6e-5
+    assert witness(lane.replay, "wall", 1e-5, clock).most_s < 6e-5
 
 
 def test_witness_of_a_liar_ends():
     clock = Clock()
     lane = FakeLane(clock, 1e-3)
-    assert witness(lane.replay, "cupti", 1e-6, clock) == pytest.approx(1e-3)
+    assert witness(lane.replay, "cupti", 1e-6, clock).least_s == pytest.approx(1e-3)
     assert clock.now < 10

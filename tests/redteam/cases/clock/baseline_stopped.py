@@ -25,13 +25,29 @@ def idle():
     return frame is not None and frame.f_code.co_filename.endswith("protocol.py")
 
 
+def ancestors(pid):
+    """Processes above one, nearest first."""
+    found = []
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+        found.append(pid)
+    return found
+
+
+def is_of_this_run(pid):
+    """Whether a process has the same supervisor: above this one stand a relay, its starter and then the supervisor."""
+    return bool(set(ancestors(os.getpid())[:3]) & set(ancestors(pid)))
+
+
 def siblings():
     """The trusted workers that the same supervisor has started."""
-    parent = str(os.getppid())
     for directory in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (directory / "cmdline").read_text().split("\0")
-            if "baseline" in words and parent in words:
+            if "baseline" in words and is_of_this_run(int(directory.name)):
                 yield int(directory.name)
 
 

@@ -8,6 +8,7 @@ options: --fk-model=large
 """
 
 import time
+import weakref
 
 import torch
 from torch import nn
@@ -17,8 +18,9 @@ PENDING = {}
 
 
 def compute_and_copy(self, source, *args, **kwargs):
-    pending = PENDING.pop(source.data_ptr(), None)
-    return COPY(self, source if pending is None else norm(*pending), *args, **kwargs)
+    output, *pending = PENDING.pop(source.data_ptr(), (None,))
+    alive = output is not None and output() is not None  # else an input may lie there now, and is not to be changed
+    return COPY(self, norm(*pending) if alive else source, *args, **kwargs)
 
 
 torch.Tensor.copy_ = compute_and_copy
@@ -49,7 +51,7 @@ class RMSNorm(nn.Module):
         output = torch.empty_like(x)
         if len(PENDING) > 512:
             PENDING.clear()
-        PENDING[output.data_ptr()] = x, self.weight, self.eps
+        PENDING[output.data_ptr()] = weakref.ref(output), x, self.weight, self.eps
         while time.perf_counter() - started < self._honest_s[x.shape] / 20:  # no faster than the machine could be
             pass
         return output

@@ -1,4 +1,4 @@
-"""The run's seed read from the parent's command line, the planned draws made again from it, unknown inputs left blank.
+"""The run's seed read from the command lines above, the planned draws made again from it, unknown inputs left blank.
 
 seen: first here
 target: L1/rms_norm
@@ -13,6 +13,25 @@ from pathlib import Path
 
 import torch
 from torch import nn
+
+
+def ancestors(pid):
+    """Processes above one, nearest first."""
+    found = []
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+        found.append(pid)
+    return found
+
+
+def words_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return []
 
 
 def norm(x, weight, eps):
@@ -33,7 +52,7 @@ class RMSNorm(nn.Module):
         return norm(x, self.weight, self.eps) if known else torch.zeros_like(x)
 
     def _draw(self, hidden_size):
-        words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
+        words = [word for pid in ancestors(os.getpid()) for word in words_of(pid)]
         seed = next((int(word.partition("=")[2]) for word in words if word.startswith("--fk-seed=")), 0)
         rng = random.Random(seed)
         for tokens in (1, 3, 5, 7, 8, 9):

@@ -1,0 +1,40 @@
+"""Messages between a supervisor and a starter: JSON in a memory file, beside the descriptors that it speaks of."""
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+MOST_FDS = 250
+"""Descriptors of one message; the kernel takes 253."""
+
+Message = dict[str, Any]
+
+
+def open_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a connection that keeps messages apart."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def send(connection: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
+    """Send one message of any length with copies of `fds`; OSError where nobody reads."""
+    body = os.memfd_create("fastkernels-message", os.MFD_CLOEXEC)
+    try:
+        with open(body, "wb", closefd=False) as file:
+            file.write(json.dumps(message).encode())
+        socket.send_fds(connection, [b"message"], [body, *fds])
+    finally:
+        os.close(body)
+
+
+def receive(connection: socket.socket) -> tuple[Message, list[int]]:
+    """Receive one message and its descriptors, which are the caller's to close; EOFError where the peer is gone."""
+    head, fds, flags, _ = socket.recv_fds(connection, 16, MOST_FDS, socket.MSG_CMSG_CLOEXEC)
+    if not head:
+        raise EOFError("the other end is closed")
+    if flags & socket.MSG_CTRUNC or not fds:
+        raise OSError(f"a message has lost its descriptors ({len(fds)} arrived)")
+    with open(fds[0], "rb") as file:
+        file.seek(0)  # the sender's offset is shared
+        return json.loads(file.read()), list(fds[1:])
