@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import suite
 
-HOOKS = Path(__file__).with_name("conftest.py")
 TESTS = """
 import pytest
 from suite import exhaustive
@@ -17,22 +16,26 @@ def test_square(n, square):
 @pytest.mark.slow
 def test_slow(): pass
 """
-COSTLY = "def test_costly(): pass\n"
+CONFTEST = """
+import suite
+
+suite.NOT_QUICK, suite.__file__ = ("test_costly.py",), __file__
+
+def pytest_configure(config):
+    config.pluginmanager.register(suite, "suite")
+"""
 
 
 @pytest.fixture
 def project(pytester, monkeypatch):
-    """A project under this suite's conftest.py, with one test more in a costly place; `run(size, *words)` runs it."""
+    """A project with two files of tests, one in a costly place; `run(size, *words)` runs it."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.syspath_prepend(HOOKS.parent)
-    marks = "slow\nexhaustive\ngpu\ntwo_gpus\nbrowser".replace("\n", "\n    ")
-    pytester.makeini(f"[pytest]\nmarkers =\n    {marks}\n")
-    pytester.makeconftest(HOOKS.read_text() + "\nsuite.NOT_QUICK = ('test_costly.py',)\n"
-                          "suite.__file__ = __file__\n")
-    pytester.makepyfile(test_cheap=TESTS, test_costly=COSTLY)
-    monkeypatch.setattr(suite, "NOT_QUICK", ())
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    pytester.makeini("[pytest]\nmarkers =\n    slow\n    exhaustive\n    browser\n")
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(test_cheap=TESTS, test_costly="def test_costly(): pass\n")
+    monkeypatch.setattr(suite, "NOT_QUICK", ())  # put back after a run in this process
     monkeypatch.setattr(suite, "__file__", "")
 
     def run(size, *words):
@@ -81,3 +84,7 @@ def test_a_run_of_nothing_fails(project, words, mode):
 def test_every_costly_place_is_there():
     tests = Path(__file__).parent
     assert [place for place in suite.NOT_QUICK if not (tests / place).exists()] == []
+
+
+def test_this_very_run_chooses(pytestconfig):
+    assert pytestconfig.pluginmanager.get_plugin("suite") is suite
