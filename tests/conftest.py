@@ -1,8 +1,7 @@
-"""Fixtures for all tests, and the one place that leaves tests out: by size of the run, for want of a GPU or browser."""
+"""Fixtures for all tests, and the one place that leaves tests out: by size (suite.py), for want of a GPU or browser."""
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,8 @@ NEEDS: dict[str, tuple[Callable[[], bool], Callable[[], Any], str]] = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a size of the suite that there is not; what a test starts is no worker of this run's xdist."""
-    suite.require_size()
+    """Choose tests by the size of the run; what a test starts is no worker of this run's xdist."""
+    config.pluginmanager.register(suite, "suite")
     if is_controller(config):
         os.environ |= launch.share()
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
@@ -48,34 +47,13 @@ def is_controller(config: pytest.Config) -> bool:
     return bool(config.getoption("tx", None)) and not hasattr(config, "workerinput")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what FASTKERNELS_TESTS leaves out; skip tests by marker where what they need is missing.
-
-    With FASTKERNELS_REQUIRE_... the latter run and fail.
-    """
-    suite.leave_out(config, items)
-    if hasattr(config, "workeroutput"):  # a worker of xdist: what it deselects is not told to the user otherwise
-        config.workeroutput["left_out"] = dict(config.stash[suite.LEFT_OUT])
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests by marker where what they need is missing; with FASTKERNELS_REQUIRE_... they run and fail."""
     for name, (is_required, is_here, reason) in NEEDS.items():
         marked = [item for item in items if item.get_closest_marker(name)]
         if marked and not is_required() and not is_here():
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason=reason))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Take over what a worker of xdist left out: each collects the same."""
-    counts = getattr(node, "workeroutput", {}).get("left_out")
-    if counts is not None:
-        node.config.stash[suite.LEFT_OUT] = Counter(counts)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say how many tests were left out and why."""
-    counts = config.stash.get(suite.LEFT_OUT, Counter())
-    if counts:
-        terminalreporter.write_line(suite.summary(counts))
 
 
 @pytest.fixture(autouse=True)

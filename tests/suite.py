@@ -1,4 +1,4 @@
-"""The three sizes of this project's own suite: which tests a run leaves out, and what it says of them."""
+"""The three sizes of this project's own suite: a plugin that leaves tests out and says so; conftest.py loads it."""
 
 from collections import Counter
 from pathlib import Path
@@ -31,15 +31,12 @@ def exhaustive(*values: Any) -> list[Any]:
             for value in values]
 
 
-def require_size() -> str:
-    """The size that FASTKERNELS_TESTS asks for; a usage error where there is none of that name."""
-    size = chosen_tests() or "usual"
-    if size not in SIZES:
-        raise pytest.UsageError(f"FASTKERNELS_TESTS: {size!r} is not one of {', '.join(SIZES)}")
-    return size
+def pytest_configure() -> None:
+    """Refuse a size that there is not."""
+    require_size()
 
 
-def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what the size leaves out, except what the command line names; counted by reason in config's stash."""
     size, counts = require_size(), Counter[str]()
     kept, left = [], []
@@ -52,11 +49,32 @@ def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
         items[:] = kept
         config.hook.pytest_deselected(items=left)
     config.stash[LEFT_OUT] = counts
+    if hasattr(config, "workeroutput"):  # a worker of xdist: what it deselects is not told to the user otherwise
+        config.workeroutput["left_out"] = dict(counts)
 
 
-def summary(counts: Counter[str]) -> str:
-    """One line that says what was left out."""
-    return "deselected: " + ", ".join(f"{count} {reason}" for reason, count in counts.items())
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker of xdist left out: each collects the same."""
+    counts = getattr(node, "workeroutput", {}).get("left_out")
+    if counts is not None:
+        node.config.stash[LEFT_OUT] = Counter(counts)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many tests were left out and why."""
+    counts = config.stash.get(LEFT_OUT, Counter())
+    if counts:
+        said = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        terminalreporter.write_line(f"deselected: {said}")
+
+
+def require_size() -> str:
+    """The size that FASTKERNELS_TESTS asks for; a usage error where there is none of that name."""
+    size = chosen_tests() or "usual"
+    if size not in SIZES:
+        raise pytest.UsageError(f"FASTKERNELS_TESTS: {size!r} is not one of {', '.join(SIZES)}")
+    return size
 
 
 def _reason(config: pytest.Config, item: pytest.Item, size: str) -> str:

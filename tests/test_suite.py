@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import suite
 
-HOOKS = Path(__file__).with_name("conftest.py")
 TESTS = """
 import pytest
 from suite import exhaustive
@@ -17,22 +16,26 @@ def test_square(n, square):
 @pytest.mark.slow
 def test_slow(): pass
 """
-COSTLY = "def test_costly(): pass\n"
+CONFTEST = """
+import suite
+
+suite.NOT_QUICK, suite.__file__ = ("test_costly.py",), __file__
+
+def pytest_configure(config):
+    config.pluginmanager.register(suite, "suite")
+"""
 
 
 @pytest.fixture
 def project(pytester, monkeypatch):
-    """A project under this suite's conftest.py, with one test more in a costly place; `run(size, *words)` runs it."""
+    """A project with two files of tests, one in a costly place; `run(size, *words)` runs it."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.syspath_prepend(HOOKS.parent)
-    marks = "slow\nexhaustive\ngpu\ntwo_gpus\nbrowser".replace("\n", "\n    ")
-    pytester.makeini(f"[pytest]\nmarkers =\n    {marks}\n")
-    pytester.makeconftest(HOOKS.read_text() + "\nsuite.NOT_QUICK = ('test_costly.py',)\n"
-                          "suite.__file__ = __file__\n")
-    pytester.makepyfile(test_cheap=TESTS, test_costly=COSTLY)
-    monkeypatch.setattr(suite, "NOT_QUICK", ())
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    pytester.makeini("[pytest]\nmarkers =\n    slow\n    exhaustive\n    browser\n")
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(test_cheap=TESTS, test_costly="def test_costly(): pass\n")
+    monkeypatch.setattr(suite, "NOT_QUICK", ())  # put back after a run in this process
     monkeypatch.setattr(suite, "__file__", "")
 
     def run(size, *words):
@@ -42,19 +45,20 @@ def project(pytester, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize(("size", "passed", "said"), [
-    ("", 3, "deselected: 2 exhaustive (FASTKERNELS_TESTS=all runs them)"),
-    ("usual", 3, "deselected: 2 exhaustive (FASTKERNELS_TESTS=all runs them)"),
-    ("all", 5, ""),
-    ("quick", 1, "deselected: 2 exhaustive (FASTKERNELS_TESTS=all runs them), 1 slow, 1 in costly places"),
+EXHAUSTIVE = "deselected: 2 exhaustive (FASTKERNELS_TESTS=all runs them)"
+
+
+@pytest.mark.parametrize(("size", "mode", "passed", "said"), [
+    ("", [], 3, [EXHAUSTIVE]), ("usual", [], 3, [EXHAUSTIVE]), ("all", [], 5, []),
+    ("quick", [], 1, [f"{EXHAUSTIVE}, 1 slow, 1 in costly places"]),
+    ("quick", ["-n2"], 1, [f"{EXHAUSTIVE}, 1 slow, 1 in costly places"]),
 ])
-@pytest.mark.parametrize("mode", [(), ("-n2",)])
-def test_each_size_says_what_it_leaves_out(project, size, passed, said, mode):
+def test_each_size_says_what_it_leaves_out(project, size, mode, passed, said):
     result = project(size, *mode)
     assert result.ret == pytest.ExitCode.OK
     deselected = {} if mode else {"deselected": 5 - passed}  # xdist does not count them, hence the line
     result.assert_outcomes(passed=passed, **deselected)
-    assert [line for line in result.outlines if line.startswith("deselected")] == ([said] if said else [])
+    assert [line for line in result.outlines if line.startswith("deselected")] == said
 
 
 @pytest.mark.parametrize("size", ["quik", "ALL", "0"])
@@ -72,12 +76,15 @@ def test_what_is_named_runs(project, words, passed):
     project("quick", *words).assert_outcomes(passed=passed, deselected=None)
 
 
-@pytest.mark.parametrize("words", [["test_costly.py"], ["-k", "slow or costly"]])
-@pytest.mark.parametrize("mode", [(), ("-n2",)])
-def test_a_run_of_nothing_fails(project, words, mode):
-    assert project("quick", *words, *mode).ret == pytest.ExitCode.NO_TESTS_COLLECTED
+@pytest.mark.parametrize("words", [["test_costly.py"], ["-k", "slow or costly"], ["test_costly.py", "-n2"]])
+def test_a_run_of_nothing_fails(project, words):
+    assert project("quick", *words).ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def test_every_costly_place_is_there():
     tests = Path(__file__).parent
     assert [place for place in suite.NOT_QUICK if not (tests / place).exists()] == []
+
+
+def test_this_very_run_chooses(pytestconfig):
+    assert pytestconfig.pluginmanager.get_plugin("suite") is suite

@@ -21,6 +21,8 @@ class ImportGraph:
     candidates: Candidates
     """What is laid over them."""
     _sources: TaskSources
+    _baseline: TaskSources
+    """The baseline alone, kept since each module's imports are read once for all questions."""
 
     @classmethod
     def of(cls, baseline: Path, candidates: Candidates) -> "ImportGraph":
@@ -28,7 +30,7 @@ class ImportGraph:
         sources = candidates.sources
         if sources is None or sources.tasks.baseline != baseline:
             sources = TaskSources(TaskTree(baseline, candidates.directory))
-        return cls(tuple(operator_paths(baseline)), candidates, sources)
+        return cls(tuple(operator_paths(baseline)), candidates, sources, sources.over(None))
 
     def imports(self, module: str) -> frozenset[str]:
         """Return the modules that a module imports itself, as the overlay has it."""
@@ -43,7 +45,7 @@ class ImportGraph:
 
     def baseline_reaches(self, module: str) -> frozenset[str]:
         """Return the modules that the baseline's own version of `module` imports, directly or not, and itself."""
-        return frozenset(self._sources.over(None).closure(module))
+        return frozenset(self._baseline.closure(module))
 
     def users(self, candidate: str) -> tuple[str, ...]:
         """Return the operators whose grading a candidate affects, by level and name."""
@@ -93,7 +95,7 @@ class ImportGraph:
         return {name: known[name] for name in self._sources.closure(module) if name in known}
 
     def _replaces(self, name: str) -> bool:
-        return name in self.candidates.files or self._sources.over(None).place(name) is not None
+        return name in self.candidates.files or self._baseline.place(name) is not None
 
 
 def subsumed(graph: ImportGraph, candidates: Candidates, graded: Iterable[str]) -> list[Subsumed]:

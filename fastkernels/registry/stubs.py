@@ -190,7 +190,7 @@ def _used_outside(operator: OperatorFile, sources: TaskSources) -> frozenset[str
     for path in python_files(root):
         other = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
         place, source = sources.place(other), sources.source(other)
-        if other == module or place is None or source is None:
+        if place is None or source is None or module not in sources.imports(other).inside:
             continue
         taken = [b for b in bindings(source.tree, other, place.is_package) if b.is_relative and b.origin == module]
         if taken:

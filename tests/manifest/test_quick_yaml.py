@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from suite import exhaustive
 
 from fastkernels.manifest.loader import default_path
 from fastkernels.manifest.quick_yaml import NotPlainError, load_plain
@@ -18,10 +19,11 @@ NOT_PLAIN = [
 ]
 
 
-def test_the_shipped_manifest_reads_alike_and_shares_what_is_aliased():
+@pytest.mark.parametrize("loader", ["CSafeLoader", *exhaustive("SafeLoader")])  # the second takes 3 s
+def test_the_shipped_manifest_reads_alike_and_shares_what_is_aliased(loader):
     text = default_path().read_text(encoding="utf-8")
     found = load_plain(text)
-    assert found == yaml.safe_load(text)
+    assert found == yaml.load(text, getattr(yaml, loader))
     attention = found["operators"]["attention"]["scenarios"][0]
     assert any(attention["context"] is context for context in found["contexts"].values())
 

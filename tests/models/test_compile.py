@@ -10,6 +10,7 @@ import pytest
 import torch
 from models.parity import make_tiny
 from models.test_deepseek_v2_parity import LATENT
+from suite import exhaustive
 
 from fastkernels.engine import Chunk, ModelRunner, Sequence, load_model
 from fastkernels.engine.batch import lay_out
@@ -59,8 +60,10 @@ def simple_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("size", [1, 2])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "size"), [
+    *((kind, 1) for kind in KINDS), ("llama", 2), ("deepseek_v2", 2),
+    *exhaustive(("qwen2", 2), ("qwen3", 2), ("gemma3_text", 2)),
+])  # fmt: skip
 def test_one_graph_holds_a_mixed_batch(kind, size, tmp_path):
     make_tiny({"model_type": kind} | KINDS[kind], tmp_path)
     with set_tp_group(OneRank(0, size)):

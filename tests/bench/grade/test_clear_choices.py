@@ -40,27 +40,35 @@ class Nothing(FusedMoE):
 
 
 @pytest.fixture(scope="module")
-def layers():
+def scenarios():
     """The manifest's decoder layers by address."""
     return {scenario.id: scenario for scenario in load_manifest().scenarios(Selection(levels=(3,)))}
 
 
-@pytest.mark.parametrize("address", LAYERS)
-@pytest.mark.parametrize("kind", ["normal", "tiny", "zeros", "mixed-mild", "moderate"])
-def test_the_last_chosen_expert_leads_by_more_than_rounding_of_small_logits(address, kind, layers, monkeypatch):
-    scenario = layers[address]
+@pytest.fixture(scope="module", params=LAYERS)
+def routed(request, scenarios):
+    """(scenario, layer, its router's module): built once for all kinds of draws, as the largest takes a second."""
+    scenario = scenarios[request.param]
     module = importlib.import_module(f"fastkernels.tasks.baseline.{scenario.relative_module}")
-    for block in ("qwen3_moe", "gpt_oss_moe", "deepseek_v2_moe", "mixtral_moe"):
-        monkeypatch.setattr(importlib.import_module(f"fastkernels.tasks.baseline.L2.{block}"), "FusedMoE", Nothing)
-    top_k = next(spec.args["top_k"] for spec in scenario.inputs if "top_k" in spec.args)
-    with set_tp_group(MirroredRank(scenario.rank, scenario.tp)):
+    with pytest.MonkeyPatch.context() as patch, set_tp_group(MirroredRank(scenario.rank, scenario.tp)):
+        for block in ("qwen3_moe", "gpt_oss_moe", "deepseek_v2_moe", "mixtral_moe"):
+            patch.setattr(importlib.import_module(f"fastkernels.tasks.baseline.L2.{block}"), "FusedMoE", Nothing)
         layer = build(getattr(module, scenario.class_name), scenario, CPU)
         randomise_weights(layer, 3)
         finish_weights(layer)
-        logits = []
-        layer.get_submodule(LAYERS[address]).register_forward_hook(lambda m, inputs, out: logits.append(out[0]))
+    return scenario, layer, layer.get_submodule(LAYERS[request.param])
+
+
+@pytest.mark.parametrize("kind", ["normal", "tiny", "zeros", "mixed-mild", "moderate"])
+def test_the_last_chosen_expert_leads_by_more_than_rounding_of_small_logits(kind, routed):
+    scenario, layer, router = routed
+    top_k = next(spec.args["top_k"] for spec in scenario.inputs if "top_k" in spec.args)
+    logits = []
+    hook = router.register_forward_hook(lambda m, inputs, out: logits.append(out[0]))
+    with set_tp_group(MirroredRank(scenario.rank, scenario.tp)):
         for seed in range(8):
             invoke(native(layer), make_inputs(scenario, Draw("draw", 37, seed, kind), CPU, layer))
+    hook.remove()
     ordered = torch.cat(logits).float().sort(dim=1, descending=True).values
     assert ordered.shape[0] == 8 * 37
     assert (ordered[:, top_k - 1] - ordered[:, top_k]).min() > CLEAR
