@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.slowed import write_copies
-from fastkernels.bench.isolate.process import EQUAL_TERMS
+from fastkernels.bench.isolate.launch import EQUAL_TERMS
 from fastkernels.bench.kernels import GraderSettings, KernelGrader
 from fastkernels.bench.timing import describe_environment
 from fastkernels.errors import FastKernelsError, did_you_mean

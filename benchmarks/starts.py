@@ -1,12 +1,12 @@
 """Until a worker is ready, until the first verdict from a cold shell, and gradings a minute of different candidates.
 
-    PYTHONPATH=. python3 benchmarks/starts.py                              # CPU
+    PYTHONPATH=. python3 benchmarks/starts.py                                    # CPU
     PYTHONPATH=. python3 benchmarks/starts.py --device cuda --jobs 4
-    FASTKERNELS_WORKER_START=exec PYTHONPATH=. python3 benchmarks/starts.py      # as it was before there were starters
+    FASTKERNELS_WORKER_START=exec PYTHONPATH=. python3 benchmarks/starts.py      # as before there were starters
 
 A worker is ready when it has answered `ready` or, the trusted one, `hello`. CPU seconds are those of the worker and all
-that it starts; a starter's own import of torch is listed by itself. Gradings are of candidates that differ in a comment,
-of one scenario without timing, by one grader or several at once in processes of their own.
+that it starts; the starters' own import of torch is listed by itself. Gradings are of candidates that differ in a
+comment, of one scenario without timing, by one grader or several at once in processes of their own.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def rows(device: str, args: argparse.Namespace) -> Iterator[str]:
     for jobs in (1, args.jobs):
         seconds = graded_by(jobs, device, args.candidates)
         per_minute = 60 * args.candidates / seconds
-        yield f"| {args.candidates} candidates, graders: {jobs} | {per_minute:.0f} a minute | {seconds:.1f} s in all | |"
+        yield f"| {args.candidates} candidates, graders: {jobs} | {per_minute:.0f} a minute | {seconds:.1f} s | |"
 
 
 def row(what: str, taken: list[tuple[float, float]]) -> str:
@@ -124,7 +124,7 @@ def worker_of(role: str, device: str) -> Iterator[WorkerProcess]:
 
 
 def cold_command(device: str) -> tuple[float, float]:
-    """Seconds and CPU seconds (of what it has waited for) of one pytest command that grades two scenarios, untracked."""
+    """Seconds and CPU seconds (of what it has waited for) of one untracked pytest command on two scenarios."""
     before, started = os.times(), time.perf_counter()
     subprocess.run([sys.executable, "-m", "pytest", "-p", "pytest_fastkernels.plugin", *COLD, f"--fk-device={device}",
                     "--fk-output-json=" + os.path.join(tempfile.gettempdir(), "starts.json")],

@@ -1,9 +1,12 @@
 """Runs spread over workers."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from fastkernels.bench.kernels import GraderSettings, KernelGrader
+from fastkernels.env import STARTERS
 from pytest_fastkernels import xdist_bridge
 from pytest_fastkernels.session import FkSession
 
@@ -46,7 +49,7 @@ def test_gpus_are_dealt_out_round_robin(monkeypatch, listed, count, expected):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
     monkeypatch.setattr("fastkernels.bench.kernels.settings.cuda_device_count", lambda: count)
     specs = [SimpleNamespace(env={}) for _ in range(3)]
-    xdist_bridge.XdistBridge(SimpleNamespace(device="cuda")).pytest_xdist_setupnodes(specs)
+    xdist_bridge.XdistBridge(ungraded("cuda")).pytest_xdist_setupnodes(specs)
     assert [spec.env.get("CUDA_VISIBLE_DEVICES") for spec in specs] == expected
 
 
@@ -62,8 +65,23 @@ def test_workers_with_a_gpu_each_leave_several_ranks_out(project, device, contro
 
 def test_a_cpu_run_leaves_the_environment_of_workers_alone():
     spec = SimpleNamespace(env={})
-    xdist_bridge.XdistBridge(SimpleNamespace(device="cpu")).pytest_xdist_setupnodes([spec])
+    xdist_bridge.XdistBridge(ungraded("cpu")).pytest_xdist_setupnodes([spec])
     assert spec.env == {}
+
+
+def test_workers_share_what_the_controller_has_started(project):
+    graders = KernelGrader(GraderSettings(device="cpu")), SimpleNamespace(device="cpu")
+    for grader, names in zip(graders, ([STARTERS], []), strict=True):
+        session = FkSession(project.pytester.parseconfig())
+        session.opened, session.run = grader, replace(session.run, paths=())
+        specs = [SimpleNamespace(env={}) for _ in range(2)]
+        xdist_bridge.XdistBridge(session).pytest_xdist_setupnodes(specs)
+        assert [list(spec.env) for spec in specs] == [names, names]
+
+
+def ungraded(device):
+    """A session that grades nothing."""
+    return SimpleNamespace(device=device, run=SimpleNamespace(collects=False))
 
 
 @pytest.mark.parametrize("mode", [(), ("-n2",)])

@@ -100,6 +100,9 @@ class Unstarted:
     def __init__(self, role, device, *rest):
         Unstarted.started += ((role, device),)
 
+    def limit_memory(self, limit_bytes):
+        pass
+
     def post(self, message):
         assert message["do"] == "hello"
 
