@@ -11,17 +11,19 @@ import pytest
 from results_by_hand import rms_norm
 
 from fastkernels.bench.kernels.log import ResultLog
+from fastkernels.env import STARTERS
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-def test_a_killed_supervisor_loses_nothing_that_was_finished_and_leaves_no_orphans(tmp_path):
+def test_a_killed_supervisor_loses_nothing_that_was_finished_and_leaves_no_orphans(tmp_path, monkeypatch):
     (tmp_path / "L1").mkdir()
     (tmp_path / "L1" / "rms_norm.py").write_text((HERE / "bad_rms_norm.py").read_text())
     log = tmp_path / "kernels.jsonl"
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+    monkeypatch.delenv(STARTERS, raising=False)  # its workers are then below it, and not below this run's starters
     supervisor = subprocess.Popen([sys.executable, str(HERE / "run_and_hang.py"), str(log), str(tmp_path)],
                                   env={**os.environ, "PYTHONPATH": path})
     try:
