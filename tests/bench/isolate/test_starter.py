@@ -18,8 +18,8 @@ from fastkernels.bench.isolate.files import ARENAS, create_file
 from fastkernels.bench.isolate.passthrough import HARNESS
 from fastkernels.bench.isolate.process import WorkerProcess
 from fastkernels.bench.isolate.sandbox import OPEN, find_sandbox
-from fastkernels.bench.isolate.starter import sources
-from fastkernels.bench.isolate.starter.client import RefusedError, digest_of
+from fastkernels.bench.isolate.starter import sources, wire
+from fastkernels.bench.isolate.starter.client import Connection, RefusedError, digest_of
 from fastkernels.bench.isolate.starter.server import Server
 from fastkernels.bench.isolate.starter.shared import Starters, starters
 from fastkernels.bench.kernels import GraderSettings, KernelGrader
@@ -53,9 +53,17 @@ class RMSNorm(torch.nn.Module):
 '''
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own():
-    """Starters of the test's own, which end with it."""
+    """Starters of these tests' own: each takes a second to import torch."""
+    made = Starters(starters().spawner)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def fresh():
+    """Starters that a test may end."""
     made = Starters(starters().spawner)
     yield made
     made.close()
@@ -227,12 +235,47 @@ def test_exit_status_signal_and_time_limit_are_those_of_the_process(own, waiting
     assert not worker.is_lost
 
 
-def test_a_starter_that_is_killed_costs_no_verdict(own, monkeypatch):
-    monkeypatch.setattr(launch, "starters", lambda: own)
+def test_an_answer_that_an_interrupt_has_left_unread_is_not_taken_for_the_next(own, waiting, monkeypatch):
+    environment = launch.worker_environment()
+    worker = own.spawn("trusted", *waiting(environment))
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(wire, "receive", lambda connection: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            own.spawn("trusted", *waiting(environment))
+    os.kill(worker.pid, signal.SIGUSR1)
+    assert worker.wait(20) == -signal.SIGUSR1
+
+
+def test_a_system_without_a_process_left_is_an_error_and_harms_no_other_worker(monkeypatch):
+    replies = []
+    monkeypatch.setattr(os, "fork", lambda: (_ for _ in ()).throw(BlockingIOError(11, "no process left")))
+    monkeypatch.setattr(wire, "send", lambda connection, message: replies.append(message))
+    server = Server("candidate", None, {"connection": {7}}, {}, "digest")
+    server._answer("connection", {"do": "spawn", "digest": "digest", "id": 3}, [])
+    assert replies == [{"failed": "[Errno 11] no process left", "id": 3}]
+    assert server.children == {"connection": {7}}
+    monkeypatch.setattr(Connection, "ask", lambda self, message, fds: replies[0])
+    ours, theirs = wire.open_pair()
+    with theirs, pytest.raises(WorkerError, match=r"no worker can be forked.*no process left"):
+        Connection(ours).spawn([], {}, "digest", [])
+
+
+def test_another_environment_for_once_does_not_end_the_use_of_given_starters(own, monkeypatch):
+    environment = launch.worker_environment()
+    given = {kind: own.start(kind, environment).connection for kind in ("trusted", "candidate")}
+    below = Starters(own.start, given=given)
+    monkeypatch.setattr(below, "start", own.start)
+    assert spawn(below, {**environment, "OMP_NUM_THREADS": "1"}).wait(20) == 2
+    assert below.given == given
+    assert spawn(below, environment).wait(20) == 2
+
+
+def test_a_starter_that_is_killed_costs_no_verdict(fresh, monkeypatch):
+    monkeypatch.setattr(launch, "starters", lambda: fresh)
     with KernelGrader(HERE) as grader:
         assert grader.grade(rms_norm(tokens=5)).verdict is Verdict.PASSED
-        assert len(own.own) == 2
-        for starter in own.own.values():
+        assert len(fresh.own) == 2
+        for starter in fresh.own.values():
             os.kill(starter.pid, signal.SIGKILL)
         assert grader.grade(rms_norm(tokens=6)).verdict is Verdict.PASSED
 

@@ -32,14 +32,15 @@ class Connection:
     """Requests to one starter; threads take turns."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self._connection, self._lock = connection, threading.Lock()
+        self._connection, self._lock, self._asked = connection, threading.Lock(), 0
         connection.settimeout(START_TIMEOUT_S)
         self._finalizer = weakref.finalize(self, connection.close)
 
     def spawn(self, argv: Sequence[str], environment: Mapping[str, str], digest: str, fds: Sequence[int]) -> "Forked":
         """Fork a worker in this process's directory; fds: its log, its connection and its arenas.
 
-        RefusedError where a new starter is due, OSError or EOFError where this one is gone.
+        RefusedError where a new starter is due, OSError or EOFError where this one is gone, WorkerError where the
+        system has no process left.
         """
         here = os.open(".", os.O_PATH | os.O_CLOEXEC)
         message = {"do": "spawn", "argv": list(argv), "env": dict(environment), "digest": digest, "umask": _umask(),
@@ -50,13 +51,19 @@ class Connection:
             os.close(here)
         if "refused" in reply:
             raise RefusedError(reply["refused"])
+        if "failed" in reply:
+            raise WorkerError(f"no worker can be forked: {reply['failed']}")
         return Forked(self, reply["pid"])
 
     def ask(self, message: Message, fds: Sequence[int] = ()) -> Message:
-        """One request and its answer."""
+        """One request and its answer; that to an earlier one, which an interrupt has left unread, is passed over."""
         with self._lock:
-            wire.send(self._connection, message, fds)
-            return wire.receive(self._connection)[0]
+            self._asked += 1
+            number = self._asked
+            wire.send(self._connection, {**message, "id": number}, fds)
+            while (reply := wire.receive(self._connection)[0])["id"] != number:
+                continue
+            return reply
 
     def close(self) -> None:
         """Give the connection up; the starter ends what it has started for it."""

@@ -73,17 +73,22 @@ class Server:
     def _answer(self, connection: socket.socket, message: Message, fds: list[int]) -> Job | None:
         """Do what a request asks for; a Job in the child that it has had forked."""
         if message["do"] == "reap":
-            wire.send(connection, {"status": self._reap(connection, message["pid"])})
-            return None
-        refusal = self._refusal(message)
-        pid = -1 if refusal else os.fork()
-        if pid == 0:
-            return Job(message, fds, os.getppid())
+            reply: Message = {"status": self._reap(connection, message["pid"])}
+        elif refusal := self._refusal(message):
+            reply = {"refused": refusal}
+        else:
+            try:
+                pid = os.fork()
+            except OSError as error:
+                reply = {"failed": str(error)}
+            else:
+                if pid == 0:
+                    return Job(message, fds, os.getppid())
+                self.children[connection].add(pid)
+                reply = {"pid": pid}
         for fd in fds:
             os.close(fd)
-        if not refusal:
-            self.children[connection].add(pid)
-        wire.send(connection, {"refused": refusal} if refusal else {"pid": pid})
+        wire.send(connection, {**reply, "id": message["id"]})
         return None
 
     def _refusal(self, message: Message) -> str:

@@ -56,10 +56,13 @@ class Starters:
               fds: Sequence[int]) -> Forked:
         """Fork a worker; base: the environment without what is this worker's own. WorkerError where that cannot be."""
         digest = digest_of(base)
-        with contextlib.suppress(RefusedError, OSError, EOFError):  # then it is of no use here: its own serves
-            if kind in self.given:
+        if kind in self.given:
+            try:
                 return self.given[kind].spawn(argv, environment, digest, fds)
-        self.given.pop(kind, None)
+            except RefusedError:  # as under another environment: one of its own serves this time
+                pass
+            except (OSError, EOFError):
+                del self.given[kind]
         for _ in range(2):
             starter = self.start(kind, base)
             try:

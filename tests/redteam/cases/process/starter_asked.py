@@ -73,7 +73,7 @@ def is_let_in(door):
             return False
         socket.send_fds(entry, [b"message"], [body, theirs.fileno()])
         theirs.close()
-        os.pwrite(body, b'{"do": "reap", "pid": 1}', 0)
+        os.pwrite(body, b'{"do": "reap", "pid": 1, "id": 1}', 0)
         socket.send_fds(ours, [b"message"], [body])
         return bool(ours.recv(16))
     except OSError:
