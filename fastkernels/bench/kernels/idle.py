@@ -11,6 +11,9 @@ from fastkernels.results import Verdict
 ONE_IN = 3
 """Of the baseline's requests one in so many is watched, drawn anew for each: reading takes 1 to 8 ms."""
 
+LEAST_S = 0.06
+"""Time that is watched in any case, where there are requests of so much: three times MOST_S."""
+
 MOST_SHARE = 0.05
 """Part of a core that the candidate's processes may use meanwhile."""
 
@@ -30,8 +33,9 @@ class IdleWatch:
     watched_s: float = 0.0
 
     def sometimes(self, request: Message) -> Message:
-        """Ask, and watch one request in ONE_IN."""
-        return self.always(request) if self.watched_s == 0.0 or secrets.randbelow(ONE_IN) == 0 else self.ask(request)
+        """Ask, and watch one request in ONE_IN, and besides the first ones until LEAST_S."""
+        watched = self.watched_s < LEAST_S or secrets.randbelow(ONE_IN) == 0
+        return self.always(request) if watched else self.ask(request)
 
     def always(self, request: Message) -> Message:
         """Ask and watch."""

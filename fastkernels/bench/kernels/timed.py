@@ -129,13 +129,15 @@ def _credible_times(attempt: Attempt, sets: Sets, floor: float) -> Comparison | 
 
     Times that look wrong are taken up to COMPARISONS times before they count: load that came or went between the
     processes' clocks and the supervisor's makes honest ones disagree too. They set the verdict, unless that load once
-    left none on the times: then there are no times, and the evidence says why.
+    left none on the times: then there are no times, and the evidence says why. A candidate that was at work beside the
+    baseline in most comparisons has made that load itself.
     """
     found, settings = attempt.found, attempt.settings
     plan = TimingPlan(method=sets.method, num_warmup=settings.num_warmup, num_runs=settings.num_runs,
                       max_time_s=settings.max_time_s, min_interval=MIN_INTERVAL[attempt.workers.device],
                       same_memory=sets.same_memory)
     troubles: list[Trouble] = []
+    at_work: list[Trouble] = []
     for _ in range(COMPARISONS):
         watch = IdleWatch(attempt.workers.candidate_cpu_s, attempt.trusted)
         try:
@@ -149,11 +151,14 @@ def _credible_times(attempt: Attempt, sets: Sets, floor: float) -> Comparison | 
         trouble = watch.finding() or check_times(comparison, floor) or prove(attempt, comparison, sets.batched, watch)
         if not found.passed:
             return None
-        trouble = watch.finding() or trouble  # what is at work beside makes batches long, too
+        beside = watch.finding()
+        at_work += [beside] if beside is not None else []
+        trouble = beside or trouble  # what is at work beside makes batches long, too
         if trouble is None:
             return comparison
         troubles.append(trouble)
-    verdict, why = next((trouble for trouble in troubles if trouble[0] is None), troubles[-1])
+    undecided = [trouble for trouble in troubles if trouble[0] is None and 2 * len(at_work) <= COMPARISONS]
+    verdict, why = [*troubles, *at_work, *undecided][-1]
     if verdict is not None:
         found.verdict, found.message = verdict, why
     elif settings.min_speedup is None:

@@ -141,12 +141,29 @@ def test_on_cuda_the_shortest_hand_over_counts_however_the_others_differ():
     (["tampered"] * 3, None, (Verdict.TIMING_TAMPERED, "clocks differ", "", False)),
     (["disturbed"] * 3, None, (Verdict.PASSED, "", "not timed: too busy", False)),
     (["tampered", "disturbed", "tampered"], None, (Verdict.PASSED, "", "not timed: too busy", False)),
+    (["at work", "at work", "disturbed"], None, (Verdict.TIMING_TAMPERED, "was at work", "", False)),
+    (["disturbed", "at work", "disturbed"], None, (Verdict.PASSED, "", "not timed: too busy", False)),
     (["disturbed"] * 3, 1.5, (Verdict.TOO_SLOW, "a speedup of 1.5 is demanded and none could be measured: too busy", "",
                               False)),
 ])  # fmt: skip
 def test_what_the_clocks_say_decides_only_where_they_were_not_disturbed(monkeypatch, troubles, min_speedup, expected):
-    said = {"tampered": (Verdict.TIMING_TAMPERED, "clocks differ"), "disturbed": (None, "too busy"), None: None}
-    asked = iter(troubles)
+    said = {"tampered": (Verdict.TIMING_TAMPERED, "clocks differ"), "disturbed": (None, "too busy"), None: None,
+            "at work": None}
+    asked, watched = iter(troubles), iter(troubles)
+
+    class Watch:
+        def __init__(self, *args):
+            self.finds = (Verdict.TIMING_TAMPERED, "was at work") if next(watched) == "at work" else None
+            self.looks = 0
+
+        def sometimes(self, request):
+            """Nothing is asked: comparisons are made up."""
+
+        def finding(self):  # what it has seen by the end, and not before the clock is asked
+            self.looks += 1
+            return self.finds if self.looks > 1 else None
+
+    monkeypatch.setattr(timed, "IdleWatch", Watch)
     monkeypatch.setattr(timed, "compare", lambda *args: "times")
     monkeypatch.setattr(timed, "check_times", lambda comparison, floor: said[next(asked)])
     monkeypatch.setattr(timed, "prove", lambda *args: None)
