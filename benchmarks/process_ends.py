@@ -19,6 +19,7 @@ import psutil
 from fastkernels.bench.isolate.files import create_file
 from fastkernels.bench.isolate.process import WorkerProcess
 from fastkernels.bench.isolate.sandbox import find_sandbox
+from fastkernels.bench.isolate.starter.shared import starters
 from fastkernels.bench.kernels import GraderSettings, KernelGrader
 from fastkernels.manifest import Scenario, Selection, load_manifest
 
@@ -115,9 +116,9 @@ def end_rows(scenarios: Scenarios, names: list[str]) -> None:
 
 
 def _own(grader: KernelGrader) -> set[int]:
-    """The workers that run now, with what is below them."""
+    """The workers that run now, with what is below them, and the starters."""
     below = {p.pid for pid in grader.worker_pids() for p in psutil.Process(pid).children(recursive=True)}
-    return grader.worker_pids() | below
+    return grader.worker_pids() | below | {starter.pid for starter in starters().own.values()}
 
 
 def start_rows() -> None:

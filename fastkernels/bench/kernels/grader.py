@@ -110,10 +110,9 @@ class KernelGrader:
         return find_sandbox(self.settings.sandbox, self.device)
 
     def worker_pids(self) -> set[int]:
-        """Process ids of the workers that are running."""
+        """Process ids of the workers that are running, spare ones included."""
         every = (self._workers, *(self._ranks.workers if self._ranks is not None else ()))
-        sides = (side for workers in every for side in (workers.trusted_side, workers.candidate_side))
-        return {side.process.pid for side in sides if side.process is not None}
+        return {pid for workers in every for pid in workers.pids()}
 
     def close(self) -> None:
         """End both workers and everything that they started; the grader may be used again afterwards."""

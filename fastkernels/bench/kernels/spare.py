@@ -15,31 +15,32 @@ class Spare:
 
     def __init__(self, start: Callable[[], WorkerProcess]) -> None:
         self._start = start
-        self._process: WorkerProcess | None = None
+        self.process: WorkerProcess | None = None
+        """Whoever takes it out of here closes it."""
         self._is_ready = False
 
     def prepare(self) -> None:
         """Start one where there is none; does not wait for it."""
-        if self._process is None and forks():
-            self._process, self._is_ready = self._start(), False
-            self._process.post({"do": "ready"})
+        if self.process is None and forks():
+            self.process, self._is_ready = self._start(), False
+            self.process.post({"do": "ready"})
 
     def settle(self) -> None:
         """Wait until it is ready: nothing of its start runs beside what is timed. One that has ended is given up."""
-        if self._process is not None and not self._is_ready:
+        if self.process is not None and not self._is_ready:
             with suppress(WorkerEndedError):
-                self._is_ready = self._process.answer(START_TIMEOUT_S) == {}
-        if self._process is not None and not (self._is_ready and self._process.is_running()):
+                self._is_ready = self.process.answer(START_TIMEOUT_S) == {}
+        if self.process is not None and not (self._is_ready and self.process.is_running()):
             self.close()
 
     def take(self) -> WorkerProcess:
-        """The process, whoever takes it closes it; a new one where there is none."""
+        """The process, or a new one where there is none."""
         self.settle()
-        process, self._process = self._process, None
+        process, self.process = self.process, None
         return process or self._start()
 
     def close(self) -> None:
         """End it, if there is one."""
-        if self._process is not None:
-            self._process.close()
-        self._process = None
+        if self.process is not None:
+            self.process.close()
+        self.process = None

@@ -140,6 +140,11 @@ class Workers:
         process = self.candidate_side.process
         return 0.0 if process is None else process.cpu_s()
 
+    def pids(self) -> list[int]:
+        """Process ids of what is running."""
+        processes = (self.trusted_side.process, self.candidate_side.process, self.spare.process)
+        return [process.pid for process in processes if process is not None]
+
     def close(self) -> None:
         """End both processes, and the spare one, and give the arenas back."""
         self.trusted_side.close()

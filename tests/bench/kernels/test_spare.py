@@ -18,7 +18,7 @@ HERE = GraderSettings(device="cpu", seed=3, timing=False, self_test=True)
 
 
 def pid_of_spare(grader):
-    return grader._workers.spare._process.pid
+    return grader._workers.spare.process.pid
 
 
 def test_it_takes_the_place_of_a_process_that_has_ended():
@@ -45,7 +45,7 @@ def test_it_has_the_same_limit_of_memory_as_the_first():
     with KernelGrader(GraderSettings(device="cpu", seed=3, timing=False, self_test=True,
                                      memory_limit_bytes=3 * 2**30)) as grader:
         grader.grade(rms_norm(tokens=5))
-        assert grader._workers.spare._process._watch.limits.memory_bytes is None  # it is told when it is taken
+        assert grader._workers.spare.process._watch.limits.memory_bytes is None  # it is told when it is taken
         grader._workers.candidate_side.close()
         grader.grade(rms_norm(tokens=7))
         assert grader._workers.candidate_side.process._watch.limits.memory_bytes == 3 * 2**30
