@@ -34,6 +34,8 @@ def receive(connection: socket.socket) -> tuple[Message, list[int]]:
     if not head:
         raise EOFError("the other end is closed")
     if flags & socket.MSG_CTRUNC or not fds:
+        for fd in fds:
+            os.close(fd)
         raise OSError(f"a message has lost its descriptors ({len(fds)} arrived)")
     with open(fds[0], "rb") as file:
         file.seek(0)  # the sender's offset is shared
