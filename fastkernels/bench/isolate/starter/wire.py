@@ -1,5 +1,6 @@
 """Messages between a supervisor and a starter: JSON in a memory file, beside the descriptors that it speaks of."""
 
+import array
 import json
 import os
 import socket
@@ -30,7 +31,12 @@ def send(connection: socket.socket, message: Message, fds: Sequence[int] = ()) -
 
 def receive(connection: socket.socket) -> tuple[Message, list[int]]:
     """Receive one message and its descriptors, which are the caller's to close; EOFError where the peer is gone."""
-    head, fds, flags, _ = socket.recv_fds(connection, 16, MOST_FDS, socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    # socket.recv_fds of Python 3.11 and 3.12 passes no flags on, so that what it receives is inherited by all programs
+    head, beside, flags, _ = connection.recvmsg(16, socket.CMSG_LEN(MOST_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in beside:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[:len(data) - len(data) % fds.itemsize])
     if not head:
         raise EOFError("the other end is closed")
     if flags & socket.MSG_CTRUNC or not fds:
