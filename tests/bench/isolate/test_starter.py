@@ -19,9 +19,10 @@ from fastkernels.bench.isolate.passthrough import HARNESS
 from fastkernels.bench.isolate.process import WorkerProcess
 from fastkernels.bench.isolate.sandbox import OPEN, find_sandbox
 from fastkernels.bench.isolate.starter import sources, wire
-from fastkernels.bench.isolate.starter.client import Connection, RefusedError, digest_of
+from fastkernels.bench.isolate.starter.client import Connection, RefusedError
 from fastkernels.bench.isolate.starter.server import Server
 from fastkernels.bench.isolate.starter.shared import Starters, starters
+from fastkernels.bench.isolate.starter.sources import environment_digest
 from fastkernels.bench.kernels import GraderSettings, KernelGrader
 from fastkernels.env import STARTERS
 from fastkernels.errors import FastKernelsError, WorkerError
@@ -174,7 +175,7 @@ def test_a_starter_is_not_used_under_another_environment(own):
     environment = launch.worker_environment()
     starter = own.start("candidate", environment)
     with pytest.raises(RefusedError, match="environment is another"):
-        starter.connection.spawn([], environment, digest_of({**environment, "OMP_NUM_THREADS": "1"}), [])
+        starter.connection.spawn([], environment, environment_digest({**environment, "OMP_NUM_THREADS": "1"}), [])
     assert own.start("candidate", {**environment, "FASTKERNELS_X": "1", "TMPDIR": "/elsewhere"}) is starter
     assert own.start("candidate", {**environment, "OMP_NUM_THREADS": "1"}) is not starter
 
@@ -258,6 +259,15 @@ def test_a_system_without_a_process_left_is_an_error_and_harms_no_other_worker(m
     ours, theirs = wire.open_pair()
     with theirs, pytest.raises(WorkerError, match=r"no worker can be forked.*no process left"):
         Connection(ours).spawn([], {}, "digest", [])
+
+
+def test_a_process_keeps_no_starter_for_each_environment_that_there_was(fresh):
+    environment = launch.worker_environment()
+    made = [fresh.start("candidate", {**environment, "OMP_NUM_THREADS": str(count)}) for count in range(1, 5)]
+    assert list(fresh.own.values()) == made[-2:]
+    pids = [starter.pid for starter in made]
+    del made
+    wait_until(lambda: [is_running(pid) for pid in pids] == [False, False, True, True])
 
 
 def test_another_environment_for_once_does_not_end_the_use_of_given_starters(own, monkeypatch):

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from fastkernels.bench.isolate.starter import label, sources, wire
+from fastkernels.bench.isolate.starter import label, wire
 from fastkernels.bench.isolate.starter.wire import Message
 from fastkernels.errors import WorkerError
 
@@ -160,11 +160,6 @@ def failed(starter: Starter, error: Exception) -> WorkerError:
     """The error of a starter that could not be asked."""
     return WorkerError(f"the process that starts {starter.kind} workers has ended ({error or 'no answer'})\n"
                        f"{starter.last_words()}")
-
-
-def digest_of(environment: Mapping[str, str]) -> str:
-    """What a starter's environment is known by; see `sources.environment_digest`."""
-    return sources.environment_digest(environment)
 
 
 def _umask() -> int:

@@ -12,10 +12,13 @@ from functools import cache
 from pathlib import Path
 
 from fastkernels.bench.isolate.starter import wire
-from fastkernels.bench.isolate.starter.client import Connection, Forked, RefusedError, Starter, digest_of, failed
+from fastkernels.bench.isolate.starter.client import Connection, Forked, RefusedError, Starter, failed
+from fastkernels.bench.isolate.starter.sources import environment_digest
 from fastkernels.env import STARTERS, given_starters
 
 KINDS = ("trusted", "candidate")
+MOST_OF_A_KIND = 2
+"""Starters of a kind, under different environments, that a process keeps: each takes 300 MB."""
 
 _PIDFD_GETFD = 438
 _START_TIME = 19
@@ -37,13 +40,15 @@ class Starters:
 
     def start(self, kind: str, environment: Mapping[str, str]) -> Starter:
         """This process's own starter for an environment, begun where there is none; does not wait for it."""
-        key = kind, digest_of(environment)
+        key = kind, environment_digest(environment)
         with self.lock:
             starter = self.own.get(key)
             if starter is None or not starter.alive:
                 made = self.spawner(Starter, kind, environment)
                 assert isinstance(made, Starter)
                 starter = self.own[key] = made
+                for old in [known for known in self.own if known[0] == kind][:-MOST_OF_A_KIND]:
+                    del self.own[old]  # it ends with the last worker that it has started
             return starter
 
     def prepare(self, environment: Mapping[str, str]) -> None:
@@ -55,7 +60,7 @@ class Starters:
     def spawn(self, kind: str, argv: Sequence[str], environment: Mapping[str, str], base: Mapping[str, str],
               fds: Sequence[int]) -> Forked:
         """Fork a worker; base: the environment without what is this worker's own. WorkerError where that cannot be."""
-        digest = digest_of(base)
+        digest = environment_digest(base)
         if kind in self.given:
             try:
                 return self.given[kind].spawn(argv, environment, digest, fds)
