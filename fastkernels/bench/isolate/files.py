@@ -1,4 +1,4 @@
-"""Anonymous memory files, which the supervisor creates and both workers inherit; no torch."""
+"""Anonymous memory files, which the supervisor creates and both workers inherit, and ends of logs; no torch."""
 
 import os
 import tempfile
@@ -17,3 +17,9 @@ def create_file() -> int:
         return fd
     with tempfile.TemporaryFile(prefix="fastkernels-arena-") as file:
         return os.dup(file.fileno())
+
+
+def tail_of(fd: int, most_bytes: int) -> str:
+    """The end of a file of text, without blanks around it."""
+    start = max(0, os.fstat(fd).st_size - most_bytes)
+    return os.pread(fd, most_bytes, start).decode(errors="replace").strip()

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from fastkernels.bench.isolate import process_tree, protocol
 from fastkernels.bench.isolate.devices import kind_of
+from fastkernels.bench.isolate.files import tail_of
 from fastkernels.bench.isolate.launch import Child, launch
 from fastkernels.bench.isolate.memory import kernel_oom_kills, tells_out_of_memory
 from fastkernels.bench.isolate.protocol import DeadlineError, Message, PeerClosedError, ProtocolError
@@ -139,9 +140,7 @@ class WorkerProcess:
 
     def output_tail(self) -> str:
         """The end of what the process printed."""
-        size = os.fstat(self._log.fileno()).st_size
-        start = max(0, size - TAIL_BYTES)
-        return os.pread(self._log.fileno(), TAIL_BYTES, start).decode(errors="replace").strip()
+        return tail_of(self._log.fileno(), TAIL_BYTES)
 
     def is_running(self) -> bool:
         """Whether it has not ended."""

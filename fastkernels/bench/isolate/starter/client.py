@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from fastkernels.bench.isolate.files import tail_of
 from fastkernels.bench.isolate.starter import label, wire
 from fastkernels.bench.isolate.starter.wire import Message
 from fastkernels.errors import WorkerError
@@ -97,8 +98,7 @@ class Starter:
 
     def last_words(self) -> str:
         """The end of what it printed."""
-        size = os.fstat(self._log.fileno()).st_size
-        return os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode(errors="replace").strip()
+        return tail_of(self._log.fileno(), _TAIL_BYTES)
 
     def spawn(self, argv: Sequence[str], environment: Mapping[str, str], digest: str, fds: Sequence[int]) -> "Forked":
         """As `Connection.spawn`; the worker keeps its starter from being given up."""
