@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fastkernels.bench.isolate.devices import kind_of
 from fastkernels.bench.isolate.files import ARENAS, create_file
 from fastkernels.bench.isolate.memory import default_limit_bytes
 from fastkernels.bench.isolate.process import WorkerEndedError, WorkerProcess
@@ -61,9 +62,14 @@ class Workers:
     """Files and directories that the candidate's process must not see."""
     trusted_side: Side = field(default_factory=lambda: Side("baseline"))
     candidate_side: Side = field(default_factory=lambda: Side("candidate"))
+    runner_side: Side = field(default_factory=lambda: Side("runner"))
+    """Runs the baseline in timed sections on CUDA, as the candidate's process runs the candidate."""
+    times: ClassVar[bool] = True
+    """Whether anything is timed: several ranks are not."""
     keeps_spare: ClassVar[bool] = True
     """Whether the next candidate's process is forked while one is at work: it takes a candidate in at once."""
     _arenas: list[int] = field(default_factory=list)
+    _runner_arenas: list[int] = field(default_factory=list)
     _last: tuple[Path | None, str] = (None, "")
 
     def __post_init__(self) -> None:
@@ -84,7 +90,13 @@ class Workers:
         """Descriptors of the memory between the two processes, opened once."""
         if not self._arenas:
             self._arenas = [create_file() for _ in range(ARENAS)]
+            self._runner_arenas = [create_file() for _ in range(ARENAS)] if self.has_runner else []
         return self._arenas
+
+    @property
+    def has_runner(self) -> bool:
+        """Whether the baseline is timed in a process of its own."""
+        return self.times and kind_of(self.device) == "cuda"
 
     def again(self) -> None:
         """Start what has ended since `ready`, with the same candidates."""
@@ -102,26 +114,60 @@ class Workers:
 
     def trusted(self, request: Message) -> Message:
         """Ask the trusted worker; WorkerError where it fails."""
-        side = self.trusted_side
+        return self._trust(self.trusted_side, request)
+
+    def runner(self, request: Message) -> Message:
+        """Ask the process that runs the baseline, started where it is not up; WorkerError where it fails."""
+        self.ask_runner(request)
+        return self.runner_answer()
+
+    def ask_runner(self, request: Message) -> None:
+        """Ask it and do not wait; `runner_answer` must follow."""
+        self._start(self.runner_side, {"baseline": self.settings.baseline})
+        self._greet(self.runner_side)
+        assert self.runner_side.process is not None
+        self.runner_side.process.post(request)
+
+    def runner_answer(self) -> Message:
+        """Its answer."""
+        return self._trust(self.runner_side)
+
+    def _trust(self, side: Side, request: Message | None = None) -> Message:
+        """Ask a trusted process, or wait for its answer to what it was asked."""
+        what = "its answer" if request is None else request["do"]
         try:
-            self._greet(side)
+            if request is not None:
+                self._greet(side)
             assert side.process is not None
-            reply = side.process.request(request, TRUSTED_TIMEOUT_S)
+            if request is not None:
+                side.process.post(request)
+            reply = side.process.answer(TRUSTED_TIMEOUT_S)
         except WorkerEndedError as error:
             side.close()
-            raise WorkerError(f"the trusted worker: {error.message} ({request['do']})\n{error.evidence}") from error
+            raise WorkerError(f"the trusted worker: {error.message} ({what})\n{error.evidence}") from error
         if "error" in reply:
             side.close()
-            raise WorkerError(f"the trusted worker: {request['do']}\n{reply['error']}")
+            raise WorkerError(f"the trusted worker: {what}\n{reply['error']}")
         return reply
 
     def candidate(self, request: Message) -> Message:
         """Ask the candidate's worker; CandidateFailedError where it fails, ends, hangs or answers nonsense."""
+        self.ask_candidate(request)
+        return self.candidate_answer(request)
+
+    def ask_candidate(self, request: Message) -> None:
+        """Ask it and do not wait; `candidate_answer` must follow."""
         side = self.candidate_side
         self._greet(side)
         assert side.process is not None
+        side.process.post(request)
+
+    def candidate_answer(self, request: Message, timeout_s: float | None = None) -> Message:
+        """Its answer to this request, within the time of its kind where no other is given."""
+        side = self.candidate_side
+        assert side.process is not None
         try:
-            reply = side.process.request(request, self._timeout_s(request))
+            reply = side.process.answer(timeout_s or self._timeout_s(request))
         except WorkerEndedError as error:
             side.close()
             raise CandidateFailedError(error.verdict, f"{error.message} ({request['do']})", error.evidence) from error
@@ -142,17 +188,18 @@ class Workers:
 
     def pids(self) -> list[int]:
         """Process ids of what is running."""
-        processes = (self.trusted_side.process, self.candidate_side.process, self.spare.process)
+        processes = (self.trusted_side.process, self.runner_side.process, self.candidate_side.process,
+                     self.spare.process)
         return [process.pid for process in processes if process is not None]
 
     def close(self) -> None:
         """End both processes, and the spare one, and give the arenas back."""
-        self.trusted_side.close()
-        self.candidate_side.close()
+        for side in (self.trusted_side, self.runner_side, self.candidate_side):
+            side.close()
         self.spare.close()
-        for fd in self._arenas:
+        for fd in (*self._arenas, *self._runner_arenas):
             os.close(fd)
-        self._arenas = []
+        self._arenas, self._runner_arenas = [], []
 
     def _start_candidate(self, directory: Path | None) -> None:
         limit = self.settings.memory_limit_bytes or default_limit_bytes()
@@ -184,8 +231,9 @@ class Workers:
 
     def _arenas_of(self, side: Side) -> list[int]:
         """Descriptors of the arenas that a side sees."""
-        del side
-        return self._arenas
+        if side is self.runner_side:
+            return self._runner_arenas
+        return [*self._arenas, *self._runner_arenas] if side is self.trusted_side else self._arenas
 
     def _sandbox(self) -> Sandbox:
         """What the candidate's process is kept from."""
