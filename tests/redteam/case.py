@@ -10,13 +10,14 @@ from fastkernels.errors import FastKernelsError, did_you_mean, one_of
 from fastkernels.results import Verdict
 
 HERE = Path(__file__).resolve().parent
-CLASSES = ("replay", "hidden_work", "clock", "judge", "reference", "numerics", "effects", "process", "distributed")
+CLASSES = (
+    "replay", "hidden_work", "clock", "time", "judge", "reference", "numerics", "effects", "process", "distributed")
 NEEDS = ("cpu", "cuda", "ranks", "sandbox")
 TWINS = "twins"
 """What a twin's class is called in tables and on the command line."""
 KEYS = {"case": ("seen", "target", "expect", "twin"), "twin": ("target",)}
 """Keys that must be there."""
-MORE_KEYS = {"case": ("needs", "options"), "twin": ("seen", "needs", "options")}
+MORE_KEYS = {"case": ("needs", "options", "most_speedup"), "twin": ("seen", "needs", "options")}
 """Keys that may be."""
 
 
@@ -46,6 +47,9 @@ class Case:
     """What the machine must have, some of NEEDS."""
     options: tuple[str, ...] = ()
     """More options of pytest."""
+    most_speedup: float | None = None
+    """A speedup that the candidate has in truth, with what a measurement may be off: passing with no more gains nothing
+    and counts as caught. None where the verdict itself must be one of `expect`."""
 
     @property
     def name(self) -> str:
@@ -78,7 +82,8 @@ def read_case(path: Path) -> Case:
             raise CaseError(f"{_where(path)}: needs: {one_of(need, NEEDS)}")
     return Case(path, kind, trick, fields["target"], seen=fields.get("seen", ""), twin=fields.get("twin", ""),
                 expect=_verdicts(path, fields["expect"]) if form == "case" else (Verdict.PASSED,), needs=needs,
-                options=tuple(shlex.split(fields.get("options", ""))))
+                options=tuple(shlex.split(fields.get("options", ""))),
+                most_speedup=_number(path, fields["most_speedup"]) if "most_speedup" in fields else None)
 
 
 def all_cases(root: Path = HERE) -> list[Case]:
@@ -146,6 +151,13 @@ def _verdicts(path: Path, text: str) -> tuple[Verdict, ...]:
             allowed = [name for name in known if name != Verdict.PASSED]
             raise CaseError(f"{_where(path)}: expect: {one_of(word, allowed)}")
     return tuple(map(Verdict, _words(text)))
+
+
+def _number(path: Path, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise CaseError(f"{_where(path)}: most_speedup: {text!r} is no number") from None
 
 
 def _words(text: str) -> tuple[str, ...]:

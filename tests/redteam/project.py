@@ -48,6 +48,8 @@ class Outcome:
     """Verdicts of its scenarios."""
     messages: tuple[str, ...] = ()
     """What the verdicts say."""
+    speedups: tuple[float, ...] = ()
+    """Claimed speedups of the scenarios that were timed."""
     seconds: float = 0.0
     """To the verdict, the longest of its scenarios; 0 where there is none."""
     next_passed: bool = False
@@ -67,13 +69,20 @@ class Outcome:
 
     @property
     def accepted(self) -> bool:
-        """Whether any of its scenarios passed."""
-        return any(verdict.ok for verdict in self.given)
+        """Whether any of its scenarios passed, and with a speedup that it does not have where that is the trick."""
+        return any(verdict.ok for verdict in self.given) and not self.gains_nothing
+
+    @property
+    def gains_nothing(self) -> bool:
+        """Whether its speedups are within what the case says that it has in truth."""
+        most = self.case.most_speedup
+        return most is not None and all(speedup <= most for speedup in self.speedups)
 
     @property
     def as_expected(self) -> bool:
         """Whether every verdict is one of those expected, for a twin PASSED."""
-        return bool(self.given) and all(verdict in self.case.expect for verdict in self.given)
+        return bool(self.given) and all(verdict in self.case.expect or (verdict.ok and self.gains_nothing)
+                                        for verdict in self.given)
 
     @property
     def right(self) -> bool:
@@ -105,6 +114,7 @@ def run_case(case: Case, scratch: Path, device: str) -> Outcome:
         problems.append("the honest scenario was not graded after it")
     return Outcome(case, given=tuple(result.verdict for result in own), run_s=run_s, output=output,
                    messages=tuple(result.message for result in own), problems=tuple(problems),
+                   speedups=tuple(result.timing.speedup for result in own if result.timing is not None),
                    seconds=max((result.wall_s for result in own), default=0.0),
                    next_passed=bool(second) and all(result.verdict.correct for result in second),
                    next_finding="; ".join(f"{result.verdict}: {result.message}" for result in second))

@@ -16,7 +16,7 @@ from redteam.project import Outcome
 
 from fastkernels.results import Verdict
 
-RESTS_ON_TIMES = ("clock", "hidden_work", "replay")
+RESTS_ON_TIMES = ("clock", "time", "hidden_work", "replay")
 """Classes whose adversaries are found by their times."""
 OF_TIMES = (Verdict.PASSED, Verdict.TOO_FAST, Verdict.TIMING_TAMPERED, Verdict.TOO_SLOW)
 """Verdicts that a neighbour's work can make of another one."""

@@ -17,7 +17,7 @@ QUARTERS = 4
 SALT = 114
 """Makes the quarters about equal in size, and each class have a file in each quarter."""
 EVERYTHING = CLASSES
-TIMES = ("clock", "hidden_work", "replay")
+TIMES = ("clock", "time", "hidden_work", "replay")
 TOUCHES: dict[str, tuple[str, ...]] = {
     "fastkernels/bench/grade/": ("numerics", "judge", "effects"),
     "fastkernels/bench/grade/draws.py": ("numerics", "replay"),
@@ -39,6 +39,7 @@ TOUCHES: dict[str, tuple[str, ...]] = {
     "fastkernels/bench/isolate/providers/": ("reference",),
     "fastkernels/bench/isolate/rank_baseline.py": ("distributed",),
     "fastkernels/bench/isolate/rank_peers.py": ("distributed",),
+    "fastkernels/bench/isolate/sections/": ("time", "effects"),
     "fastkernels/bench/isolate/service.py": ("process", "reference", "effects", "judge"),
     "fastkernels/bench/isolate/slots.py": ("judge", "replay"),
     "fastkernels/bench/isolate/work.py": ("hidden_work", "replay"),
@@ -50,6 +51,7 @@ TOUCHES: dict[str, tuple[str, ...]] = {
     "fastkernels/bench/kernels/rank_group.py": ("distributed",),
     "fastkernels/bench/kernels/ranks.py": ("distributed",),
     "fastkernels/bench/kernels/reproduce.py": (),
+    "fastkernels/bench/kernels/sections.py": ("time",),
     "fastkernels/bench/kernels/timed.py": TIMES,
     "fastkernels/bench/timing/": TIMES,
     "fastkernels/bench/timing/peaks.py": ("clock", "judge"),

@@ -60,6 +60,18 @@ def test_a_malformed_docstring_is_named(tmp_path, text, message):
     assert "replay/zeros.py" in str(error.value)
 
 
+@pytest.mark.parametrize(("speedups", "caught"), [((1.04,), True), ((1.2,), False), ((0.9, 1.2), False), ((), True)])
+def test_passing_without_a_gain_is_no_acceptance_where_the_case_says_what_is_true(tmp_path, speedups, caught):
+    case = read_case(write(tmp_path, CASE.format(more="most_speedup: 1.05\n"), "time"))
+    outcome = Outcome(case, given=(Verdict.PASSED,), speedups=speedups, next_passed=True)
+    assert (outcome.accepted, outcome.as_expected, outcome.right) == (not caught, caught, caught)
+    strict = Outcome(read_case(write(tmp_path, CASE.format(more=""))), given=(Verdict.PASSED,), speedups=speedups)
+    assert strict.accepted
+    assert not strict.as_expected
+    with pytest.raises(CaseError, match="most_speedup: 'little' is no number"):
+        read_case(write(tmp_path, CASE.format(more="most_speedup: little\n"), "time"))
+
+
 def test_a_missing_twin_an_unknown_class_and_a_name_of_two_files_are_errors(tmp_path):
     write(tmp_path, CASE.format(more=""))
     with pytest.raises(CaseError, match="twin: 'honest' is not one of"):

@@ -68,7 +68,7 @@ def test_all_that_grades_is_in_the_table():
 
 
 @pytest.mark.parametrize(("path", "kinds"), [
-    ("fastkernels/bench/timing/witness.py", ["clock", "hidden_work", "replay"]),
+    ("fastkernels/bench/timing/witness.py", ["clock", "hidden_work", "replay", "time"]),
     ("fastkernels/bench/isolate/landlock.py", ["effects", "process", "reference"]),
     ("fastkernels/bench/isolate/rank_peers.py", ["distributed"]),  # the longer entry counts, not the folder's
     ("fastkernels/bench/grade/judge.py", ["effects", "judge", "numerics"]),
@@ -153,7 +153,7 @@ def test_what_changed_is_what_is_committed_edited_and_new(repository):
     base = commit(repository, "fastkernels/bench/isolate/rank_peers.py", 1)
     assert changed(CASES, base).cases == ()
     commit(repository, "fastkernels/bench/timing/wall.py", 2)
-    assert {"clock", "hidden_work", "replay", TWINS} == {case.kind for case in changed(CASES, base).cases}
+    assert {"clock", "time", "hidden_work", "replay", TWINS} == {case.kind for case in changed(CASES, base).cases}
     (repository / "fastkernels/bench/isolate/rank_peers.py").write_text("edited")
     (repository / "fastkernels/registry").mkdir()
     (repository / "fastkernels/registry/new.py").touch()

@@ -25,7 +25,7 @@ MOST_SETS = 512
 
 FEWEST_SETS = 2
 
-SETS_BYTES = 4 * 1024**3
+SETS_BYTES = 8 * 1024**3
 """Inputs and outputs of a section at most, where FEWEST_SETS fit."""
 
 SMALL_BYTES, BLOCK_BYTES, MOST_BLOCKS = 2**20, 2 * 2**20, 192

@@ -17,7 +17,7 @@ MOST_ROUNDS = 24
 TIGHT = 0.005
 """Half-width of the interval from the rounds at which no more are run, where what they do not show is not more."""
 
-SECTION_SPREAD_S, SPREAD = 10e-6, 0.002
+SECTION_SPREAD_S, SPREAD = 17e-6, 0.002
 """Standard deviation of a side's sections between pairs of processes: so much, and this part of the time."""
 
 STEP_S = 0.15e-6
