@@ -282,12 +282,12 @@ class BaselineService(Service):
         return {"finding": {"verdict": str(verdict), "message": f"timed calls changed {what}", "correctness": None}}
 
     def on_plan_rooms(self, message: Message) -> Message:
-        """Lay out the rooms of timed sections with `sets` sets of inputs."""
+        """Lay out the rooms of timed sections (`TrustedSections.plan`)."""
         assert self._module is not None
         if self._sections is None:
             self._sections = TrustedSections(self._scenario, self._module, self._rooms, self._timed_inputs,
                                              sorted(self._written), self.device)
-        return self._sections.plan(message["sets"])
+        return self._sections.plan(message)
 
     def on_meet_sides(self, message: Message) -> Message:
         """Begin timed sections with what both sides have told."""

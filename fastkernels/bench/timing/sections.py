@@ -31,6 +31,11 @@ MOST_EXCESS_S, MOST_EXCESS = 20e-6, 0.01
 outputs to be there after it has said so; what is more counts as its calls' time."""
 
 
+MOST_EARLY_S, MOST_EARLY = 100e-6, 0.05
+"""Outputs that are there later than that after it was said that they are, and this part of comparing them: no honest
+process does that, and what it gains by waking others meanwhile is not known."""
+
+
 @dataclass(frozen=True)
 class Taken:
     """One section's times, seconds."""
@@ -86,6 +91,13 @@ class Rounds:
             more = median(map(part, self.candidate)) - median(map(part, self.baseline))
             total += more if more > MOST_EXCESS_S + MOST_EXCESS * ran_s else 0.0
         return total
+
+    @property
+    def early_s(self) -> float:
+        """Seconds by which the candidate's outputs came after it had said that they were there; 0 within the noise."""
+        early_s = median(map(_ending, self.candidate)) - median(map(_ending, self.baseline))
+        most_s = MOST_EARLY_S + MOST_EARLY * median(taken.check_s for taken in self.baseline)
+        return early_s if early_s > most_s else 0.0
 
     def per_call(self) -> tuple[list[float], list[float]]:
         """Seconds a call in each round, of the baseline and of the candidate."""
