@@ -22,6 +22,7 @@ from fastkernels.bench.isolate.rank_peers import Peers
 from fastkernels.bench.isolate.service import Service
 from fastkernels.bench.isolate.slots import Slot, dtype_name, end_of, plan_slots
 from fastkernels.bench.isolate.tree import describe
+from fastkernels.bench.timing.capture import NotCapturableError
 from fastkernels.manifest import Scenario
 from fastkernels.registry import Overlay
 from fastkernels.results import Gate, Verdict
@@ -168,7 +169,8 @@ class CandidateService(Service):
             outputs = self._gates.call(Gate(message["gate"]), inputs)
         except Exception as error:
             found = self._failed(error, Verdict.FORWARD_ERROR, "forward")
-            return {"gate_failed": found["message"], "poisoned": found.get("poisoned", False)}
+            reason = str(error) if isinstance(error, NotCapturableError) else found["message"]
+            return {"gate_failed": reason, "poisoned": found.get("poisoned", False)}
         report = self._report(inputs, outputs)
         self.synchronize()
         return {**report, "weights_changed": self._changed_weights()}

@@ -11,6 +11,9 @@ from fastkernels.results import Gate, GateOutcome, GateResult, Verdict
 CUDA_GATES = (Gate.STREAM, Gate.NO_SYNC, Gate.CUDA_GRAPH)
 """Gates that only CUDA has."""
 
+NOT_IN_A_GRAPH = "a graph lacks what runs on a stream of its own and what Python decides anew in each call"
+"""What is said of a replay that is wrong where plain calls were right."""
+
 
 def run_gates(attempt: Attempt) -> None:
     """Run each gate once and note what came of it. A gate that ends the candidate's process costs itself only."""
@@ -67,7 +70,8 @@ def _judged(attempt: Attempt, gate: Gate) -> GateResult:
     finding = attempt.trusted({"do": "judge_alone", "answer": answer})["finding"]
     if finding["verdict"] == Verdict.PASSED:
         return GateResult(GateOutcome.PASSED)
-    return _failed(f"{finding['verdict']}: {finding['message']}")
+    reason = f"{finding['verdict']}: {finding['message']}"
+    return _failed(f"{reason}; {NOT_IN_A_GRAPH}" if gate is Gate.CUDA_GRAPH else reason)
 
 
 def _ask(attempt: Attempt, gate: Gate, drawn: Message, extra: Message) -> Message:
