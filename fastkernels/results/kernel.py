@@ -208,7 +208,7 @@ class ScenarioResult:
     verdict: Verdict
     """The finding."""
     message: str
-    """One line: what is wrong and where; empty when passed."""
+    """One line: what is wrong and where; a second one says what to do, where that is known. Empty when passed."""
     device: str
     """`cpu` or `cuda`."""
     baseline_provider: str
@@ -243,6 +243,11 @@ class ScenarioResult:
     def __post_init__(self) -> None:
         if self.timing is not None and not self.verdict.correct:
             raise ValueError(f"{self.id}: a timing with the verdict {self.verdict}")
+
+    @property
+    def headline(self) -> str:
+        """What is wrong, on one line."""
+        return self.message.partition("\n")[0]
 
 
 @dataclass(frozen=True)
