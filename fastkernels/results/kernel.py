@@ -223,6 +223,9 @@ class ScenarioResult:
     """Hash over that file as graded and the helpers that it imports."""
     replaced: tuple[str, ...] = ()
     """Candidates that the graded module reaches, such as `L1.rms_norm`."""
+    ran_through: tuple[str, ...] = ()
+    """Installed packages that one call of the candidate's ran through, such as `liger_kernel 0.6.2`, but for torch and
+    what it needs. The candidate's process says so: one that wants to can hide it."""
     correctness: Correctness | None = None
     """Numbers of the correctness rules, where it got that far."""
     timing: Timing | None = None

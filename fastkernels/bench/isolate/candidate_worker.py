@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from fastkernels.bench.isolate.late import arrive_late
 from fastkernels.bench.isolate.memory import limit_data
 from fastkernels.bench.isolate.passthrough import PassthroughGuard
 from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.isolate.ran_through import CallTrace
 from fastkernels.bench.isolate.rank_peers import Peers
 from fastkernels.bench.isolate.service import Service
 from fastkernels.bench.isolate.slots import Slot, dtype_name, end_of, plan_slots
@@ -44,6 +46,7 @@ class CandidateService(Service):
     def __init__(self, device: torch.device, arenas: list[Arena]) -> None:
         super().__init__(device, arenas)
         self._overlay: Overlay | None = None
+        self._directory: Path | None = None
         self._guard: PassthroughGuard | None = None
         self._module: nn.Module | None = None
         self._kept: dict[str, torch.Tensor] = {}
@@ -65,7 +68,8 @@ class CandidateService(Service):
         if limit is not None and self.device.type == "cpu":
             limit_data(limit)
         directory = message["candidates"]
-        self._overlay = Overlay(None if directory is None else Path(directory))
+        self._directory = None if directory is None else Path(directory)
+        self._overlay = Overlay(self._directory)
         self._overlay.install()
         if directory is not None and not message.get("allow_passthrough"):
             self._guard = PassthroughGuard(Path(directory)).start()
@@ -140,7 +144,8 @@ class CandidateService(Service):
         try:
             given = arrive_late(inputs, self.device) if message.get("in_order") else {}
             arena_inputs, inputs = inputs, inputs if timed is None else self.refill(timed, inputs)
-            outputs = self.call(inputs)
+            with CallTrace() if message.get("trace") else nullcontext() as trace:
+                outputs = self.call(inputs)
             ran_s = time.perf_counter() - started
             report = self._report(inputs, outputs)  # the copies stand behind the call: what is not joined misses them
             started = time.perf_counter()
@@ -154,7 +159,8 @@ class CandidateService(Service):
                 if isinstance(tensor, torch.Tensor):
                     tensor.copy_(inputs[name])
             self.synchronize()
-        return {**report, "weights_changed": self._changed_weights() if compare else [], "ran_s": ran_s}
+        through = {} if trace is None else {"ran_through": trace.packages(self._directory)}
+        return {**report, **through, "weights_changed": self._changed_weights() if compare else [], "ran_s": ran_s}
 
     def on_gate(self, message: Message) -> Message:
         """Call forward as a deployment gate does, on the inputs in the arena; or only capture a CUDA graph for it."""

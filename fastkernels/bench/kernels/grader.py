@@ -151,8 +151,8 @@ class KernelGrader:
             message=advised(found.verdict, found.message, found.evidence), device=self.device,
             baseline_provider=found.provider, self_test=not reached.modules,
             candidate_path=reached.path, candidate_sha256=reached.sha256, replaced=reached.modules,
-            correctness=found.correctness, timing=found.timing, gates=found.gates, evidence=found.evidence,
-            seed=self.settings.seed, wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s),
+            ran_through=found.ran_through, correctness=found.correctness, timing=found.timing, gates=found.gates,
+            evidence=found.evidence, seed=self.settings.seed, wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s),
             reproduce=command(scenario, self.settings))
 
     def _find(self, scenario: Scenario, reached: Reached) -> Found:

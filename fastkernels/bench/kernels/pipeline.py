@@ -6,6 +6,7 @@ from typing import Any
 
 from fastkernels.bench.isolate.memory import tells_out_of_memory
 from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.isolate.ran_through import ran_through
 from fastkernels.bench.kernels.locks import work_section
 from fastkernels.bench.kernels.settings import GraderSettings
 from fastkernels.bench.kernels.workers import CandidateFailedError, Workers
@@ -37,6 +38,8 @@ class Found:
     timing: Timing | None = None
     gates: dict[str, GateResult] = field(default_factory=dict)
     provider: str = ""
+    ran_through: tuple[str, ...] = ()
+    """Installed packages that a call of the candidate's ran through."""
     ran_s: float = 0.0
     """Seconds in which graded code ran."""
     waited_s: float = 0.0
@@ -88,7 +91,7 @@ class Attempt:
             last = index == prepared["draws"] - 1
             if self.call_and_judge(self.trusted({"do": "draw", "index": index}), {"last": last}):
                 return
-        if self.call_and_judge(self.trusted({"do": "draw", "index": 0}), {"in_order": True}):
+        if self.call_and_judge(self.trusted({"do": "draw", "index": 0}), {"in_order": True, "trace": True}):
             self.found.wrong_again()
 
     def check_other_weights(self) -> None:
@@ -103,6 +106,8 @@ class Attempt:
         """Have the candidate called on a draw and the outcome judged; True where it failed."""
         arenas = drawn["arenas"]
         answer = self.candidate({"do": "call", "inputs": drawn["inputs"], "arenas": arenas, **extra})
+        if "trace" in extra:
+            self.found.ran_through = ran_through(answer)
         if answer.get("slots") is None:
             answer = self.collect(answer, drawn["bytes"])
         return self.take(self.trusted({"do": "judge", "answer": answer}))
