@@ -1,6 +1,7 @@
 """The candidate's process: imports it through the overlay, builds it, calls it and times it."""
 
 import gc
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -36,6 +37,10 @@ CLOCKED = ("batch", "replay", "replay_batch")
 """Requests that the supervisor's clock times. What a candidate has loaded is looked through after the next one then: it
 takes 0.1 to 0.5 ms."""
 
+IN_PROCESS = ("TORCHINDUCTOR_COMPILE_THREADS", "1")
+"""Has torch.compile compile in the process that calls. By default its first call starts a pool of as many processes as
+there are cores, each of which imports torch beside whatever comes next, the baseline's timing too."""
+
 COMPARED_BYTES = 64 * 1024 * 1024
 """Weights up to this size are compared after every call, larger ones after the first and the last only."""
 
@@ -67,6 +72,7 @@ class CandidateService(Service):
         limit = message["memory_limit_bytes"]
         if limit is not None and self.device.type == "cpu":
             limit_data(limit)
+        os.environ.setdefault(*IN_PROCESS)
         directory = message["candidates"]
         self._directory = None if directory is None else Path(directory)
         self._overlay = Overlay(self._directory)

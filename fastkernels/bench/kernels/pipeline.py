@@ -189,6 +189,7 @@ def run(attempt: Attempt) -> Found:
             attempt.check()
         if found.passed and attempt.settings.timing:
             attempt.workers.spare.settle()
+            attempt.workers.settle()
             time_scenario(attempt)
         if found.verdict.correct and 0 < attempt.weight_bytes <= RELOADED_BYTES:
             with attempt.share.throughout():
