@@ -13,6 +13,9 @@ LEGACY = "launches on the legacy default stream are not captured"
 EMPTY = "the captured call launches nothing on the current stream; launches on other streams are not captured"
 """Why a graph without work is no capture of anything."""
 
+MOST_CACHED_BYTES = 1024**3
+"""Memory that the allocator may keep unused beside a graph's, which has memory of its own."""
+
 _EMPTY_WORDS = "The CUDA Graph is empty"
 """How torch warns of a graph without nodes."""
 
@@ -42,11 +45,8 @@ def capture(device: torch.device, run: Callable[[], None]) -> torch.cuda.CUDAGra
     try:
         graph = _captured(stream, run)
     except Exception as error:  # whatever graded code raises under capture means the same: it cannot be captured
-        torch.cuda.set_stream(before)  # torch leaves a failed capture's stream the current one
         torch.cuda.synchronize(device)
-        reason = why_not(error, lambda: _captures(device, run))
-        torch.cuda.set_stream(before)
-        raise NotCapturableError(reason) from error
+        raise NotCapturableError(why_not(error, lambda: _captures(device, run))) from error
     before.wait_stream(stream)
     return graph
 
@@ -72,11 +72,9 @@ def capture_stream(device: torch.device) -> torch.cuda.Stream:
     One for all captures, so that what eager runs allocate on it is used again.
     """
     stream = _ordered_stream(device)
-    before = torch.cuda.current_stream(device)
     try:
         _captured(stream, lambda: torch.zeros(1, device=device))
     except RuntimeError:  # no capture at all on such a stream here: then on one that misses such launches
-        torch.cuda.set_stream(before)
         torch.cuda.synchronize(device)
         return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     return stream
@@ -93,11 +91,21 @@ def _ordered_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def _captured(stream: torch.cuda.Stream, run: Callable[[], object]) -> torch.cuda.CUDAGraph:
+    """Capture on this stream; the current one is what it was afterwards, also where that fails.
+
+    torch.cuda.graph would besides empty the allocator's cache, which has all of it to be had from CUDA again.
+    """
     graph = torch.cuda.CUDAGraph()
-    with warnings.catch_warnings(record=True) as told:
+    torch.cuda.synchronize(stream.device)
+    if torch.cuda.memory_reserved(stream.device) - torch.cuda.memory_allocated(stream.device) > MOST_CACHED_BYTES:
+        torch.cuda.empty_cache()
+    with warnings.catch_warnings(record=True) as told, torch.cuda.stream(stream):
         warnings.simplefilter("always")
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        graph.capture_begin(capture_error_mode="thread_local")
+        try:
             run()
+        finally:
+            graph.capture_end()
     if any(_EMPTY_WORDS in str(warning.message) for warning in told):
         raise NotCapturableError(EMPTY)
     return graph

@@ -2,7 +2,8 @@
 
 import ctypes
 import warnings
-from contextlib import contextmanager
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -52,16 +53,44 @@ def test_the_reason_is_what_failed_first(error, unordered, reason):
     assert why_not(error, captures) == reason
 
 
-def test_a_graph_without_nodes_is_no_capture(monkeypatch):
-    @contextmanager
-    def graph(made, **_):
-        yield
-        warnings.warn("The CUDA Graph is empty. This usually means that the graph was ...", stacklevel=1)
+class Graph:
+    """A CUDA graph that warns as torch does where nothing was captured, or fails at the end of the capture."""
 
-    monkeypatch.setattr(torch.cuda, "graph", graph)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    end = warnings.warn
+
+    def capture_begin(self, capture_error_mode):
+        assert capture_error_mode == "thread_local"
+
+    def capture_end(self):
+        type(self).end("The CUDA Graph is empty. This usually means that the graph was ...")
+
+
+@pytest.fixture
+def without_cuda(monkeypatch):
+    """Captures with nothing of CUDA behind them."""
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    for name in ("synchronize", "memory_reserved", "memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda device: 0)
+    return monkeypatch
+
+
+def test_a_graph_without_nodes_is_no_capture(without_cuda):
     with pytest.raises(NotCapturableError, match="launches nothing on the current stream"):
-        module._captured(None, lambda: None)
+        module._captured(SimpleNamespace(device=CUDA), lambda: None)
+
+
+def test_what_the_end_of_a_capture_hides_is_found(without_cuda):
+    def fail(_):
+        raise RuntimeError(INVALIDATED)
+
+    def ask():
+        raise RuntimeError(ASKED)
+
+    without_cuda.setattr(Graph, "end", fail)
+    with pytest.raises(RuntimeError) as caught:
+        module._captured(SimpleNamespace(device=CUDA), ask)
+    assert why_not(caught.value, lambda: False) == ASKED.partition("\n")[0]
 
 
 @pytest.fixture
