@@ -58,6 +58,7 @@ class CandidateService(Service):
         self._previous: list[torch.Tensor] = []
         self._leaves: list[torch.Tensor] = []
         self._calls = 0
+        self._queued_s = 0.0
         self._gates: GateCalls | None = None
         self._peers = Peers()
         self._ranks: ProcessGroup | None = None
@@ -148,10 +149,12 @@ class CandidateService(Service):
         compare = self._calls == 1 or message.get("last", False) or self._kept_bytes() <= COMPARED_BYTES
         started = time.perf_counter()
         try:
-            given = arrive_late(inputs, self.device) if message.get("in_order") else {}
+            given = arrive_late(inputs, self.device, self._queued_s) if message.get("in_order") else {}
             arena_inputs, inputs = inputs, inputs if timed is None else self.refill(timed, inputs)
+            called = time.perf_counter()
             with CallTrace() if message.get("trace") else nullcontext() as trace:
                 outputs = self.call(inputs)
+            self._queued_s = time.perf_counter() - called
             ran_s = time.perf_counter() - started
             report = self._report(inputs, outputs)  # the copies stand behind the call: what is not joined misses them
             started = time.perf_counter()
