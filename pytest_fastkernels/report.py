@@ -181,6 +181,7 @@ class Report:
                  f"{fk.record.wall_s:.1f} s{kind}: {counted(results)}"] if results else []
         lines += gate_lines(results)
         lines += uncaptured_lines(results)
+        lines += package_lines(results)
         lines += _left_out_lines(fk.left_out())
         for found in fk.plan.subsumed:
             why = "has no effect: nothing selected uses it"
@@ -207,6 +208,14 @@ def uncaptured_lines(results: Sequence[ScenarioResult]) -> list[str]:
             first.setdefault(result.op, result.timing.candidate_not_captured)
     return [f"{op}: cannot be captured in a CUDA graph, so it is timed with its launches ({reason})"
             for op, reason in first.items()]
+
+
+def package_lines(results: Sequence[ScenarioResult]) -> list[str]:
+    """A line for each operator whose candidate ran through installed packages, with their names."""
+    found: dict[str, dict[str, None]] = {}
+    for result in results:
+        found.setdefault(result.op, {}).update(dict.fromkeys(result.ran_through))
+    return [f"{op}: ran through {', '.join(names)}" for op, names in found.items() if names]
 
 
 def status_word(results: Sequence[ScenarioResult], word: str) -> str:

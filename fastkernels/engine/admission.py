@@ -42,7 +42,7 @@ def _findings(name: str, result: KernelBenchResult) -> list[str]:
         if name not in _blamed(item):
             continue
         if not item.verdict.correct:
-            found.setdefault(str(item.verdict), f"{name}: {item.verdict} in {item.id}: {item.message}")
+            found.setdefault(str(item.verdict), f"{name}: {item.verdict} in {item.id}: {item.headline}")
         for gate, outcome in item.gates.items():
             if outcome.failed:
                 found.setdefault(f"gate {gate}", f"{name}: gate {gate} failed in {item.id}: {outcome.reason}")

@@ -208,7 +208,7 @@ class ScenarioResult:
     verdict: Verdict
     """The finding."""
     message: str
-    """One line: what is wrong and where; empty when passed."""
+    """One line: what is wrong and where; a second one says what to do, where that is known. Empty when passed."""
     device: str
     """`cpu` or `cuda`."""
     baseline_provider: str
@@ -223,6 +223,9 @@ class ScenarioResult:
     """Hash over that file as graded and the helpers that it imports."""
     replaced: tuple[str, ...] = ()
     """Candidates that the graded module reaches, such as `L1.rms_norm`."""
+    ran_through: tuple[str, ...] = ()
+    """Installed packages that one call of the candidate's ran through, such as `liger_kernel 0.6.2`, but for torch and
+    what it needs. The candidate's process says so: one that wants to can hide it."""
     correctness: Correctness | None = None
     """Numbers of the correctness rules, where it got that far."""
     timing: Timing | None = None
@@ -243,6 +246,11 @@ class ScenarioResult:
     def __post_init__(self) -> None:
         if self.timing is not None and not self.verdict.correct:
             raise ValueError(f"{self.id}: a timing with the verdict {self.verdict}")
+
+    @property
+    def headline(self) -> str:
+        """What is wrong, on one line."""
+        return self.message.partition("\n")[0]
 
 
 @dataclass(frozen=True)

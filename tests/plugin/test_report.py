@@ -7,7 +7,7 @@ import pytest
 from fastkernels.results import Correctness, ScenarioResult, Timing, Verdict, WorstElement
 from pytest_fastkernels import report
 from pytest_fastkernels.failure import EVIDENCE_WIDTH, failure_text
-from pytest_fastkernels.report import uncaptured_lines
+from pytest_fastkernels.report import package_lines, uncaptured_lines
 from pytest_fastkernels.table import ROWS, WIDTH, make_table, seconds
 
 FAILURE = [
@@ -183,6 +183,12 @@ def test_a_candidate_that_no_graph_can_be_had_of_is_named_once():
     results = [result(1, timing=LONG), result(2, timing=uncaptured), result(3, timing=uncaptured), result(4)]
     assert uncaptured_lines(results) == [
         f"{results[0].op}: cannot be captured in a CUDA graph, so it is timed with its launches (it asks the host)"]
+
+
+def test_packages_that_calls_ran_through_are_named_once_for_each_operator():
+    results = [result(n, ran_through=("liger_kernel 0.6.2",)) for n in (1, 2)]
+    results += [result(3, op="silu_and_mul"), result(4, ran_through=("conch", "liger_kernel 0.6.2"))]
+    assert package_lines(results) == [f"{results[0].op}: ran through liger_kernel 0.6.2, conch"]
 
 
 def test_a_summed_row_counts_what_passed():

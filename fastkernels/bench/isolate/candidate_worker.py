@@ -1,8 +1,10 @@
 """The candidate's process: imports it through the overlay, builds it, calls it and times it."""
 
 import gc
+import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ from fastkernels.bench.isolate.late import arrive_late
 from fastkernels.bench.isolate.memory import limit_data
 from fastkernels.bench.isolate.passthrough import PassthroughGuard
 from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.isolate.ran_through import CallTrace
 from fastkernels.bench.isolate.rank_peers import Peers
 from fastkernels.bench.isolate.sections.room import Room
 from fastkernels.bench.isolate.sections.side import CannotBeTimedError
 from fastkernels.bench.isolate.service import Service, called_on
 from fastkernels.bench.isolate.slots import Slot, dtype_name, end_of, plan_slots
 from fastkernels.bench.isolate.tree import describe
+from fastkernels.bench.timing.capture import NotCapturableError
 from fastkernels.manifest import Scenario
 from fastkernels.registry import Overlay
 from fastkernels.results import Gate, Verdict
@@ -38,6 +42,10 @@ takes 0.1 to 0.5 ms."""
 COPIES_S = 10.0
 """Longest that loading copies of the weights may take, where each needs a module of its own."""
 
+IN_PROCESS = ("TORCHINDUCTOR_COMPILE_THREADS", "1")
+"""Has torch.compile compile in the process that calls. By default its first call starts a pool of as many processes as
+there are cores, each of which imports torch beside whatever comes next, the baseline's timing too."""
+
 COMPARED_BYTES = 64 * 1024 * 1024
 """Weights up to this size are compared after every call, larger ones after the first and the last only."""
 
@@ -48,12 +56,14 @@ class CandidateService(Service):
     def __init__(self, device: torch.device, arenas: list[Arena]) -> None:
         super().__init__(device, arenas)
         self._overlay: Overlay | None = None
+        self._directory: Path | None = None
         self._guard: PassthroughGuard | None = None
         self._module: nn.Module | None = None
         self._kept: dict[str, torch.Tensor] = {}
         self._previous: list[torch.Tensor] = []
         self._leaves: list[torch.Tensor] = []
         self._calls = 0
+        self._queued_s = 0.0
         self._gates: GateCalls | None = None
         self._peers = Peers()
         self._ranks: ProcessGroup | None = None
@@ -70,8 +80,10 @@ class CandidateService(Service):
         limit = message["memory_limit_bytes"]
         if limit is not None and self.device.type == "cpu":
             limit_data(limit)
+        os.environ.setdefault(*IN_PROCESS)
         directory = message["candidates"]
-        self._overlay = Overlay(None if directory is None else Path(directory))
+        self._directory = None if directory is None else Path(directory)
+        self._overlay = Overlay(self._directory)
         self._overlay.install()
         if directory is not None and not message.get("allow_passthrough"):
             self._guard = PassthroughGuard(Path(directory)).start()
@@ -145,9 +157,12 @@ class CandidateService(Service):
         compare = self._calls == 1 or message.get("last", False) or self._kept_bytes() <= COMPARED_BYTES
         started = time.perf_counter()
         try:
-            given = arrive_late(inputs, self.device) if message.get("in_order") else {}
+            given = arrive_late(inputs, self.device, self._queued_s) if message.get("in_order") else {}
             arena_inputs, inputs = inputs, inputs if timed is None else self.refill(timed, inputs)
-            outputs = self.call(inputs)
+            called = time.perf_counter()
+            with CallTrace() if message.get("trace") else nullcontext() as trace:
+                outputs = self.call(inputs)
+            self._queued_s = time.perf_counter() - called
             ran_s = time.perf_counter() - started
             report = self._report(inputs, outputs)  # the copies stand behind the call: what is not joined misses them
             started = time.perf_counter()
@@ -161,7 +176,8 @@ class CandidateService(Service):
                 if isinstance(tensor, torch.Tensor):
                     tensor.copy_(inputs[name])
             self.synchronize()
-        return {**report, "weights_changed": self._changed_weights() if compare else [], "ran_s": ran_s}
+        through = {} if trace is None else {"ran_through": trace.packages(self._directory)}
+        return {**report, **through, "weights_changed": self._changed_weights() if compare else [], "ran_s": ran_s}
 
     def on_gate(self, message: Message) -> Message:
         """Call forward as a deployment gate does, on the inputs in the arena; or only capture a CUDA graph for it."""
@@ -176,7 +192,8 @@ class CandidateService(Service):
             outputs = self._gates.call(Gate(message["gate"]), inputs)
         except Exception as error:
             found = self._failed(error, Verdict.FORWARD_ERROR, "forward")
-            return {"gate_failed": found["message"], "poisoned": found.get("poisoned", False)}
+            reason = str(error) if isinstance(error, NotCapturableError) else found["message"]
+            return {"gate_failed": reason, "poisoned": found.get("poisoned", False)}
         report = self._report(inputs, outputs)
         self.synchronize()
         return {**report, "weights_changed": self._changed_weights()}

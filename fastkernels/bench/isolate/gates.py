@@ -35,7 +35,7 @@ class GateCalls:
 
     def capture(self, inputs: Mapping[str, Any]) -> None:
         """Capture a call on a copy of these inputs. NotCapturableError where that is not possible."""
-        from fastkernels.bench.timing.cuda_graph import capture
+        from fastkernels.bench.timing.capture import capture
 
         def run() -> None:
             self._outputs = invoke(self._module, self._static)

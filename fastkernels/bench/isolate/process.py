@@ -138,6 +138,10 @@ class WorkerProcess:
             self._cpu_s = max(self._cpu_s, process_tree.cpu_s(self.pid))
         return self._cpu_s
 
+    def processes(self) -> int:
+        """Processes of its tree, itself included; only Linux tells: 1 elsewhere, and once it is closed."""
+        return len(process_tree.members(self.pid)) if sys.platform == "linux" and not self.closed else 1
+
     def output_tail(self) -> str:
         """The end of what the process printed."""
         return tail_of(self._log.fileno(), TAIL_BYTES)

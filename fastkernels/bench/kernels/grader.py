@@ -10,6 +10,7 @@ from typing import Any
 from fastkernels.bench.isolate import launch
 from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
 from fastkernels.bench.kernels import limits
+from fastkernels.bench.kernels.advice import advised
 from fastkernels.bench.kernels.candidates import CandidateFiles, Reached
 from fastkernels.bench.kernels.locks import log_lock_dir, scenario_lock
 from fastkernels.bench.kernels.log import ResultLog
@@ -146,11 +147,12 @@ class KernelGrader:
         return found, ScenarioResult(
             id=scenario.id, op=scenario.op, level=scenario.level, model=scenario.model, model_id=scenario.model_id,
             tp=scenario.tp, tokens=scenario.tokens, phase=scenario.phase, variant=scenario.variant,
-            category=scenario.category, shape_key=scenario.shape_key, verdict=found.verdict, message=found.message,
-            device=self.device, baseline_provider=found.provider, self_test=not reached.modules,
+            category=scenario.category, shape_key=scenario.shape_key, verdict=found.verdict,
+            message=advised(found.verdict, found.message, found.evidence), device=self.device,
+            baseline_provider=found.provider, self_test=not reached.modules,
             candidate_path=reached.path, candidate_sha256=reached.sha256, replaced=reached.modules,
-            correctness=found.correctness, timing=found.timing, gates=found.gates, evidence=found.evidence,
-            seed=self.settings.seed, wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s),
+            ran_through=found.ran_through, correctness=found.correctness, timing=found.timing, gates=found.gates,
+            evidence=found.evidence, seed=self.settings.seed, wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s),
             reproduce=command(scenario, self.settings))
 
     def _find(self, scenario: Scenario, reached: Reached) -> Found:

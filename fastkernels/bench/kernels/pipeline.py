@@ -6,7 +6,8 @@ from typing import Any
 
 from fastkernels.bench.isolate.memory import tells_out_of_memory
 from fastkernels.bench.isolate.protocol import Message
-from fastkernels.bench.kernels.locks import work_section
+from fastkernels.bench.isolate.ran_through import ran_through
+from fastkernels.bench.kernels.locks import DeviceShare
 from fastkernels.bench.kernels.settings import GraderSettings
 from fastkernels.bench.kernels.workers import CandidateFailedError, Workers
 from fastkernels.errors import WorkerError
@@ -37,6 +38,8 @@ class Found:
     timing: Timing | None = None
     gates: dict[str, GateResult] = field(default_factory=dict)
     provider: str = ""
+    ran_through: tuple[str, ...] = ()
+    """Installed packages that a call of the candidate's ran through."""
     ran_s: float = 0.0
     """Seconds in which graded code ran."""
     waited_s: float = 0.0
@@ -50,6 +53,10 @@ class Found:
     def passed(self) -> bool:
         """True until something is wrong."""
         return self.verdict.ok
+
+    def waited(self, seconds: float) -> None:
+        """Add time spent waiting for another process."""
+        self.waited_s += seconds
 
     def wrong_again(self) -> None:
         """The first call was right and is wrong now that it was made again."""
@@ -71,13 +78,17 @@ class Attempt:
     built: Message = field(default_factory=dict)
     """The request that built the candidate's module."""
 
+    def __post_init__(self) -> None:
+        self.share = DeviceShare(self.workers.device, self.found.waited)
+
     def check(self) -> None:
         """Import, build and judge the planned draws in order; stops at the first that fails."""
         scenario = self.scenario
         self.candidate({"do": "import", "module": scenario.relative_module, "class_name": scenario.class_name})
         self.found.imported = True
         plain = scenario.to_dict()
-        prepared = self.trusted({"do": "prepare", "scenario": plain, "seed": self.settings.seed})
+        with self.share.on_the_device():
+            prepared = self.trusted({"do": "prepare", "scenario": plain, "seed": self.settings.seed})
         self.found.provider = str(prepared.get("provider", ""))
         if self.take(prepared):
             return
@@ -86,23 +97,48 @@ class Attempt:
         self.candidate(self.built)
         for index in range(prepared["draws"]):
             last = index == prepared["draws"] - 1
-            if self.call_and_judge(self.trusted({"do": "draw", "index": index}), {"last": last}):
+            if self.draw_and_judge({"index": index}, {"last": last}, compiles=index == 0):
                 return
-        if self.call_and_judge(self.trusted({"do": "draw", "index": 0}), {"in_order": True}):
+        if self.draw_and_judge({"index": 0}, {"in_order": True, "trace": True}):
             self.found.wrong_again()
 
     def check_other_weights(self) -> None:
         """Load other weights into the candidate's module and judge a call: what it keeps of the old ones is wrong."""
-        reloaded = self.trusted({"do": "reload"})
-        self.candidate({"do": "reload", "scenario": self.scenario.to_dict(), "weights": reloaded["weights"],
-                        "arenas": reloaded["arenas"]})
-        if self.call_and_judge(self.trusted({"do": "draw", "index": reloaded["index"]}), {"last": True}):
+        with self.share.on_the_device():
+            reloaded = self.trusted({"do": "reload"})
+            self.candidate({"do": "reload", "scenario": self.scenario.to_dict(), "weights": reloaded["weights"],
+                            "arenas": reloaded["arenas"]})
+        if self.draw_and_judge({"index": reloaded["index"]}, {"last": True}):
             self.found.message += " (after other weights were loaded)"
+
+    def draw_and_judge(self, draw: Message, extra: Mapping[str, Any], compiles: bool = False) -> bool:
+        """Have inputs drawn, the candidate called on them and the outcome judged; True where it failed.
+
+        compiles: the call may take seconds in a compiler, so that it is made while others may time. What one call does
+        on the device disturbs a round of theirs at most.
+        """
+        if not compiles:
+            with self.share.on_the_device():
+                return self.call_and_judge(self.trusted({"do": "draw", **draw}), extra)
+        with self.share.on_the_device():
+            drawn = self.trusted({"do": "draw", **draw})
+        answer = self.call(drawn, extra)
+        with self.share.on_the_device():
+            return self.judge(drawn, answer)
 
     def call_and_judge(self, drawn: Message, extra: Mapping[str, Any]) -> bool:
         """Have the candidate called on a draw and the outcome judged; True where it failed."""
-        arenas = drawn["arenas"]
-        answer = self.candidate({"do": "call", "inputs": drawn["inputs"], "arenas": arenas, **extra})
+        return self.judge(drawn, self.call(drawn, extra))
+
+    def call(self, drawn: Message, extra: Mapping[str, Any]) -> Message:
+        """Have the candidate called on a draw; its answer, outputs in the arena where they fit."""
+        answer = self.candidate({"do": "call", "inputs": drawn["inputs"], "arenas": drawn["arenas"], **extra})
+        if "trace" in extra:
+            self.found.ran_through = ran_through(answer)
+        return answer
+
+    def judge(self, drawn: Message, answer: Message) -> bool:
+        """Have an answer judged; True where it is wrong."""
         if answer.get("slots") is None:
             answer = self.collect(answer, drawn["bytes"])
         return self.take(self.trusted({"do": "judge", "answer": answer}))
@@ -149,15 +185,14 @@ def run(attempt: Attempt) -> Found:
 
     found = attempt.found
     try:
-        with work_section(attempt.workers.device) as waited_s:
-            found.waited_s += waited_s
+        with attempt.share.throughout():
             attempt.check()
         if found.passed and attempt.settings.timing:
             attempt.workers.spare.settle()
+            attempt.workers.settle()
             time_scenario(attempt)
         if found.verdict.correct and 0 < attempt.weight_bytes <= RELOADED_BYTES:
-            with work_section(attempt.workers.device) as waited_s:
-                found.waited_s += waited_s
+            with attempt.share.throughout():
                 attempt.check_other_weights()
     except CandidateFailedError as error:
         found.verdict, found.message, found.evidence = error.verdict, error.message, error.evidence

@@ -12,6 +12,7 @@ from fastkernels.bench.isolate.process import WorkerEndedError, WorkerProcess
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
 from fastkernels.bench.kernels.settings import GraderSettings
+from fastkernels.bench.kernels.settle import settle
 from fastkernels.bench.kernels.spare import START_TIMEOUT_S, Spare
 from fastkernels.errors import WorkerError
 from fastkernels.manifest import Scenario
@@ -44,6 +45,8 @@ class Side:
     greeted: bool = False
     loaded: str = ""
     """Hash of the candidates that the process has imported, or will."""
+    processes: int = 0
+    """Processes of which it consists before it has imported any."""
 
     def close(self) -> None:
         """End the process, if there is one."""
@@ -186,6 +189,16 @@ class Workers:
         process = self.candidate_side.process
         return 0.0 if process is None else process.cpu_s()
 
+    def settle(self) -> float:
+        """Wait for processes that the candidate has started, if any, to rest; seconds waited. CPU only.
+
+        On CUDA the whole tree stands still while the baseline is timed, so that nothing need be waited for.
+        """
+        side = self.candidate_side
+        if kind_of(self.device) != "cpu" or side.process is None or side.process.processes() <= side.processes:
+            return 0.0
+        return settle(side.process.cpu_s)
+
     def pids(self) -> list[int]:
         """Process ids of what is running."""
         processes = (self.trusted_side.process, self.runner_side.process, self.candidate_side.process,
@@ -253,6 +266,8 @@ class Workers:
             side.close()
             raise WorkerError(f"the {side.role} worker did not start\n{reply['error']}")
         side.greeted = True
+        if side is self.candidate_side:
+            side.processes = side.process.processes()
         if side is self.candidate_side and self.keeps_spare:
             self.spare.prepare()
 

@@ -1,19 +1,17 @@
 """CUDA device time of calls by graph replay: K times [flush, call] less K times [flush]."""
 
 import time
-from collections.abc import Callable
 
 import torch
 
+from fastkernels.bench.timing.capture import NotCapturableError, capture
 from fastkernels.bench.timing.flush import Flush
 from fastkernels.bench.timing.timer import REPLAY_UNIT, Call
 
 CALLS_PER_GRAPH = 5
 """Calls in one measured graph; its replay gives one sample, their mean."""
 
-
-class NotCapturableError(RuntimeError):
-    """A call that cannot be captured in a CUDA graph; the reason is the message."""
+__all__ = ["CALLS_PER_GRAPH", "CudaGraphTimer", "NotCapturableError", "ReplayedGraphs", "capture", "timing_event"]
 
 
 class ReplayedGraphs:
@@ -112,24 +110,6 @@ class CudaGraphTimer(ReplayedGraphs):
         end.record()
         end.synchronize()
         return float(start.elapsed_time(end)) * 1e-3
-
-
-def capture(device: torch.device, run: Callable[[], None]) -> torch.cuda.CUDAGraph:
-    """Capture what `run` launches, after one eager run. Raises NotCapturableError with the first line of the reason."""
-    graph = torch.cuda.CUDAGraph()
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        run()
-    stream.synchronize()
-    try:
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            run()
-    except Exception as error:  # whatever graded code raises under capture means the same: it cannot be captured
-        torch.cuda.synchronize(device)
-        raise NotCapturableError(str(error).partition("\n")[0] or type(error).__name__) from error
-    torch.cuda.current_stream(device).wait_stream(stream)
-    return graph
 
 
 def timing_event() -> torch.cuda.Event:
