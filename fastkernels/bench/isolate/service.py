@@ -127,7 +127,7 @@ class Service:
         def work() -> Message:
             try:
                 self._section_side = SectionSide(room, Bell(self.bells[0]), self.section_call(room), self.device)
-                return self._section_side.open()
+                return self._section_side.open(message.get("eager"))
             except CannotBeTimedError as error:
                 return {"not_timed": str(error)}
 

@@ -5,6 +5,7 @@ import time
 from typing import NoReturn
 
 from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.kernels.locks import timing_section, work_section
 from fastkernels.bench.kernels.pipeline import Attempt
 from fastkernels.bench.kernels.workers import CandidateFailedError
 from fastkernels.bench.timing import Comparison
@@ -39,6 +40,10 @@ class NotTimedError(Exception):
     """There are no times, and no verdict on them."""
 
 
+class _ReplayedWrongError(Exception):
+    """A graph of the candidate's calls, replayed for the first time, gave something else than the calls themselves."""
+
+
 class SectionTimer:
     """One scenario's."""
 
@@ -51,10 +56,22 @@ class SectionTimer:
 
         least_s: seconds that a call takes at least, by the machine's peaks.
         """
-        started = time.monotonic()
         try:
-            told = self._open(least_s)
-            rounds = self._rounds(told, time.monotonic() + self.attempt.settings.max_time_s)
+            return self._run(least_s, None)
+        except _ReplayedWrongError:
+            return self._run(least_s, "replays give other outputs: a graph does not hold all that a call launches")
+
+    def _run(self, least_s: float, eager: str | None) -> Comparison | None:
+        """eager: why the candidate's calls are not to be captured."""
+        started, device = time.monotonic(), self.workers.device
+        try:
+            with work_section(device) as waited_s:
+                self.attempt.found.waited_s += waited_s
+                told = self._open(least_s, eager)
+            with timing_section(device) as waited_s:
+                self.attempt.found.waited_s += waited_s
+                rounds = self._rounds(told)
+                self._end_service()
         finally:
             self._leave()
         if rounds is None or not self.attempt.found.passed:
@@ -65,7 +82,7 @@ class SectionTimer:
                                        "us before their outputs were there", "")
         return comparison_of(rounds, told["baseline"], told["candidate"], time.monotonic() - started)
 
-    def _open(self, least_s: float) -> Answer:
+    def _open(self, least_s: float, eager: str | None) -> Answer:
         """Have both sides make as many calls ready as a section holds."""
         workers, attempt = self.workers, self.attempt
         workers.ask_runner({"do": "build", "scenario": attempt.scenario.to_dict(), "seed": attempt.settings.seed})
@@ -73,24 +90,22 @@ class SectionTimer:
                                 "wanted": math.ceil(TARGET_S / max(SHORTEST_S, least_s))})
         attempt.note(workers.runner_answer())
         workers.ask_runner(_room(plan, "baseline"))
-        request = _room(plan, "candidate")
+        request = _room(plan, "candidate") | ({} if eager is None else {"eager": eager})
         workers.ask_candidate(request)
-        answers = {"baseline": self._opened(workers.runner_answer(), "baseline")}
-        answers["candidate"] = self._opened(workers.candidate_answer(request), "candidate")
-        answers["baseline"] |= workers.runner({"do": "read_own_clock"})
-        answers["candidate"] |= attempt.candidate({"do": "read_own_clock"})
-        return answers
+        told = {"baseline": workers.runner_answer(), "candidate": workers.candidate_answer(request)}
+        for side, answer in told.items():
+            attempt.note(answer)
+            if "not_timed" in answer:
+                raise NotTimedError(f"the {side}'s calls: {answer['not_timed']}")
+        return told
 
-    def _opened(self, answer: Message, side: str) -> Message:
-        self.attempt.note(answer)
-        if "not_timed" in answer:
-            raise NotTimedError(f"the {side}'s calls: {answer['not_timed']}")
-        return answer
-
-    def _rounds(self, told: Answer, end: float) -> Rounds | None:
+    def _rounds(self, told: Answer) -> Rounds | None:
         """Rounds until the speedup is known well enough; None where a verdict was found."""
         workers, settings = self.workers, self.attempt.settings
+        told["baseline"] |= workers.runner({"do": "read_own_clock"})
+        told["candidate"] |= self.attempt.candidate({"do": "read_own_clock"})
         self._serve(told)
+        end = time.monotonic() + settings.max_time_s
         base = told["baseline"]
         rounds = Rounds(base["calls"], base["own_s"], base["linked_s"], base["eager_link_s"],
                         (base["not_captured"] is not None, told["candidate"].get("not_captured") is not None))
@@ -101,6 +116,8 @@ class SectionTimer:
                                      "judge": number < JUDGED_ROUNDS})
             if "failed" in reply:
                 self._failed(reply)
+            if "finding" in reply and number == 0 and not rounds.are_eager[1]:
+                raise _ReplayedWrongError
             if self.attempt.take(reply):
                 return None
             rounds.baseline.append(Taken(**reply["baseline"]))

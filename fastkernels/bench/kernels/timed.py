@@ -108,7 +108,9 @@ def time_scenario(attempt: Attempt) -> None:
         found.waited_s += waited_s
         peaks = Peaks.from_dict(attempt.trusted({"do": "peaks"})["peaks"])
         floor, bound_s = floor_s(least, peaks), roofline_s(least, work["dtype"], peaks)
-        comparison = _by_sections(attempt, floor, bound_s) if sets is None else _credible_times(attempt, sets, floor)
+        comparison = None if sets is None else _credible_times(attempt, sets, floor)
+    if sets is None:
+        comparison = _by_sections(attempt, floor, bound_s)
     if not found.passed:
         return
     if sets is not None:

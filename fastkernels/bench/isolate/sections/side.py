@@ -52,12 +52,18 @@ class Calls:
         self._graph: torch.cuda.CUDAGraph | None = None
         self.not_captured: str | None = None
 
-    def prepare(self) -> None:
-        """Capture them in a graph; where that is not possible, run them eagerly until memory is as it will be."""
-        try:
-            self._graph = capture(self.device, self._all)
-        except NotCapturableError as error:
-            self.not_captured = str(error)
+    def prepare(self, eager: str | None = None) -> None:
+        """Capture them in a graph; where that is not possible, run them eagerly until memory is as it will be.
+
+        eager: why they are not to be captured.
+        """
+        self.not_captured = eager
+        if eager is None:
+            try:
+                self._graph = capture(self.device, self._all)
+            except NotCapturableError as error:
+                self.not_captured = str(error)
+        if self.not_captured is not None:
             for _ in range(EAGER_PASSES):
                 self._all()
         torch.cuda.synchronize(self.device)
@@ -90,10 +96,10 @@ class SectionSide:
         self._calls = Calls(one, room.layout.sets, device, None if linked is None else self._link)
         self._trees: list[Node] = []
 
-    def open(self) -> Message:
-        """Make the calls ready and tell where their outputs lie; CannotBeTimedError."""
+    def open(self, eager: str | None) -> Message:
+        """Make the calls ready and tell where their outputs lie; CannotBeTimedError. eager: as in `Calls.prepare`."""
         calls = self._calls
-        calls.prepare()
+        calls.prepare(eager)
         leaves = self._leaves()
         tree = self._trees[0]
         if any(other != tree for other in self._trees):
@@ -114,7 +120,7 @@ class SectionSide:
         believed; what the candidate's says is no more than a detail.
         """
         plain = Calls(self._one, min(READ_CALLS, self._room.layout.sets), self._device)
-        plain.prepare()
+        plain.prepare(self._calls.not_captured)
         with torch.inference_mode():
             eager = [self._launched(self._one, index) for index in range(min(EAGER_CALLS, plain.count))]
             linked = [self._launched(self._one_linked, index) for index in range(min(EAGER_CALLS, plain.count - 1))]

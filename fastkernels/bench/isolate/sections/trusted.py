@@ -38,6 +38,10 @@ LEAST_BYTES = 2**18
 
 FEWEST_SETS = 2
 
+MEMORY_SHARE = 1 / 16
+"""Part of the device's memory that inputs and outputs of a section may take: there are two of each, and what draws
+them takes as much again."""
+
 SMALL_BYTES, BLOCK_BYTES, MOST_BLOCKS = 2**20, 2 * 2**20, 192
 """torch's allocator puts tensors of up to SMALL_BYTES into blocks of BLOCK_BYTES; the outputs of a section shall lie in
 MOST_BLOCKS at most, since another process takes 0.4 ms to open one."""
@@ -93,7 +97,8 @@ class TrustedSections:
             outputs = tensors(invoke(self._module, {name: private_copy(value) for name, value in inputs.items()}))
         sizes = [value.nbytes for value in outputs.values()]
         small = max((size for size in sizes if 0 < size <= SMALL_BYTES), default=0)
-        fitting = message["bytes"] // max(1, sum(sizes) + tensor_bytes(*(
+        memory = int(torch.cuda.get_device_properties(self._device).total_memory * MEMORY_SHARE)
+        fitting = min(message["bytes"], memory) // max(1, sum(sizes) + tensor_bytes(*(
             value for value in inputs.values() if isinstance(value, torch.Tensor))))
         blocks = MOST_BLOCKS * (BLOCK_BYTES // small) if small else message["most"]
         return int(max(FEWEST_SETS, min(message["wanted"], message["most"], fitting, blocks)))
