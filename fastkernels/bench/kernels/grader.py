@@ -161,7 +161,7 @@ class KernelGrader:
         loaded = reached.fingerprint
         broken = self._broken.get((scenario.relative_module, loaded))
         if broken is not None:
-            return replace(broken, ran_s=0.0)
+            return replace(broken, ran_s=0.0, waited_s=0.0)
         for number in range(1, ATTEMPTS + 1):
             try:
                 found = self._run(scenario, self._directory(reached), loaded)
