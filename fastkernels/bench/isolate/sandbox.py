@@ -12,10 +12,6 @@ from typing import Any
 MODES = ("auto", "require", "off")
 """What may be asked for: as much as the kernel has, all of it, nothing."""
 
-_CACHES = ("TMPDIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME", "TORCH_EXTENSIONS_DIR",
-           "CUDA_CACHE_PATH", "NUMBA_CACHE_DIR")
-"""Variables that name directories which libraries write to; HOME stays, since packages may lie there."""
-
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
 _CUDA = ("/dev", "/proc", "/tmp/nvidia-mps")
 _PROBE_TIMEOUT_S = 30.0
@@ -80,12 +76,6 @@ def find_sandbox(mode: str, device: str) -> Sandbox:
 
     problem = _try_namespaces() if on_cpu else ""
     return Sandbox(mode, on_cpu and not problem, landlock.abi(), problem, on_cpu)
-
-
-def scratch_environment(scratch: str) -> dict[str, str]:
-    """Variables that send what libraries write into the scratch directory."""
-    return dict.fromkeys(_CACHES, scratch) | {
-        name: os.path.join(scratch, name.lower()) for name in _CACHES if name != "TMPDIR"}
 
 
 def confine(sandbox: Sandbox, scratch: str, parent: int, kept: Iterable[int], hidden: Iterable[str]) -> None:

@@ -57,6 +57,8 @@ class GraderSettings:
     """Host memory that the candidate's processes may take; None is half of what is available when they start."""
     disk_limit_bytes: int = 8 * 1024**3
     """Files that the candidate's process may have in its scratch directory."""
+    env: tuple[str, ...] = ()
+    """Variables of the user's environment that workers see besides those that every worker may."""
     sandbox: str = "auto"
     """What confines the candidate's process: `auto` (all that the kernel has), `require` (an error where something is
     missing) or `off`."""
@@ -83,7 +85,8 @@ class GraderSettings:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         data["candidates_dir"] = None if self.candidates_dir is None else str(self.candidates_dir)
         data["manifest"] = None if self.manifest is None else str(self.manifest)
-        return {**data, "gates": [str(gate) for gate in chosen_gates(self.gates)], "seqlens": list(self.seqlens)}
+        return {**data, "gates": [str(gate) for gate in chosen_gates(self.gates)], "seqlens": list(self.seqlens),
+                "env": list(self.env)}
 
 
 def resolve_device(device: str) -> str:

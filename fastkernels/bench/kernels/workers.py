@@ -170,7 +170,11 @@ class Workers:
 
     def _new(self, side: Side) -> WorkerProcess:
         return WorkerProcess(side.role, self._device_of(side), self._arenas_of(side), self._sandbox(), self.hidden,
-                             self.settings.disk_limit_bytes)
+                             self.settings.disk_limit_bytes, self._variables())
+
+    def _variables(self) -> dict[str, str]:
+        """What of the user's environment is passed on by name."""
+        return {name: os.environ[name] for name in self.settings.env if name in os.environ}
 
     def _timeout_s(self, request: Message) -> float:
         """Longest that a request to the candidate may take."""
