@@ -32,7 +32,8 @@ _SECRET = re.compile(r"TOKEN(?!IZ)|KEY|SECRET|PASSW|PASSPHRASE|CREDENTIAL|COOKIE
 
 _CACHES = {
     "TRITON_HOME": "home", "TRITON_CACHE_DIR": "triton_cache_dir",
-    "TORCHINDUCTOR_CACHE_DIR": "torchinductor_cache_dir", "TORCH_EXTENSIONS_DIR": "torch_extensions_dir", "TORCH_HOME": "home/.cache/torch", "CUDA_CACHE_PATH": "cuda", "CUPY_CACHE_DIR": "cupy", "NUMBA_CACHE_DIR": "numba",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor_cache_dir", "TORCH_EXTENSIONS_DIR": "torch_extensions_dir",
+    "TORCH_HOME": "home/.cache/torch", "CUDA_CACHE_PATH": "cuda", "CUPY_CACHE_DIR": "cupy", "NUMBA_CACHE_DIR": "numba",
     "FLAGGEMS_CACHE_DIR": "flaggems", "FLASHINFER_WORKSPACE_BASE": "home", "TILELANG_CACHE_DIR": "tilelang",
     "TVM_CACHE_DIR": "tvm", "DG_JIT_CACHE_DIR": "deep_gemm", "QUACK_CACHE_DIR": "quack", "CUTE_DSL_CACHE_DIR": "cute",
     "HELION_CACHE_DIR": "helion", "VLLM_CACHE_ROOT": "vllm_cache", "VLLM_CONFIG_ROOT": "vllm_config",
