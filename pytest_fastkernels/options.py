@@ -162,6 +162,8 @@ OPTIONS = (
     Option("require_gates", "Fail a scenario whose kernel fails a deployment gate that was tried."),
     Option("timeout", "Seconds that one call into the candidate's process may take before it counts as hung.",
            "SECONDS", positive, 60.0, ini=True),
+    Option("build_timeout", "The same for its import and for building its module, in which it may compile. Without it, "
+           "300, or --fk-timeout where that is under 60.", "SECONDS", positive, ini=True),
     Option("memory_limit", "GiB of host memory that a candidate's processes may take. Without it, half of what is "
            "available when they start.", "GIB", positive, ini=True),
     Option("env", "Variables of the environment that worker processes see besides those that Python, torch, CUDA, "
@@ -225,6 +227,8 @@ class Settings:
     """A failed gate fails the test."""
     timeout: float
     """Seconds before a call counts as hung."""
+    build_timeout: float | None
+    """Seconds before an import or a build counts as hung; None for 300, or `timeout` where that is under 60."""
     memory_limit: float | None
     """GiB of host memory for a candidate's processes; None for half of what is available."""
     env: tuple[str, ...]

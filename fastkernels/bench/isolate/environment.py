@@ -30,16 +30,18 @@ _BEGINNINGS = (
 _SECRET = re.compile(r"TOKEN(?!IZ)|KEY|SECRET|PASSW|PASSPHRASE|CREDENTIAL|COOKIE|(?:^|_)(?:AUTH|PAT|PWD)(?:_|$)")
 """In a name: what it holds is nobody's business, whatever the name begins with."""
 
+_BUILDS = {
+    "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TORCH_EXTENSIONS_DIR": "extensions",
+    "CUDA_CACHE_PATH": "cuda", "CUPY_CACHE_DIR": "cupy", "NUMBA_CACHE_DIR": "numba", "FLAGGEMS_CACHE_DIR": "flaggems",
+    "TILELANG_CACHE_DIR": "tilelang", "TVM_CACHE_DIR": "tvm", "DG_JIT_CACHE_DIR": "deep_gemm",
+    "QUACK_CACHE_DIR": "quack", "CUTE_DSL_CACHE_DIR": "cute", "HELION_CACHE_DIR": "helion", "CCACHE_DIR": "ccache"}
+"""Variables that name where compiled code is kept, by folder; a user's own value names one that cannot be written."""
+
 _CACHES = {
-    "TRITON_HOME": "home", "TRITON_CACHE_DIR": "triton_cache_dir",
-    "TORCHINDUCTOR_CACHE_DIR": "torchinductor_cache_dir", "TORCH_EXTENSIONS_DIR": "torch_extensions_dir",
-    "TORCH_HOME": "home/.cache/torch", "CUDA_CACHE_PATH": "cuda", "CUPY_CACHE_DIR": "cupy", "NUMBA_CACHE_DIR": "numba",
-    "FLAGGEMS_CACHE_DIR": "flaggems", "FLASHINFER_WORKSPACE_BASE": "home", "TILELANG_CACHE_DIR": "tilelang",
-    "TVM_CACHE_DIR": "tvm", "DG_JIT_CACHE_DIR": "deep_gemm", "QUACK_CACHE_DIR": "quack", "CUTE_DSL_CACHE_DIR": "cute",
-    "HELION_CACHE_DIR": "helion", "VLLM_CACHE_ROOT": "vllm_cache", "VLLM_CONFIG_ROOT": "vllm_config",
-    "HF_HOME": "home/.cache/huggingface", "MPLCONFIGDIR": "home/.config/matplotlib", "CCACHE_DIR": "ccache"}
-"""Variables that name what libraries write to, by folder below the scratch directory; a user's own value names a folder
-that cannot be written."""
+    "TRITON_HOME": "home", "FLASHINFER_WORKSPACE_BASE": "home", "TORCH_HOME": "home/.cache/torch",
+    "HF_HOME": "home/.cache/huggingface", "MPLCONFIGDIR": "home/.config/matplotlib", "VLLM_CACHE_ROOT": "vllm_cache",
+    "VLLM_CONFIG_ROOT": "vllm_config"}
+"""The same for other things, below the scratch directory."""
 
 _HOME = {"HOME": "home", "XDG_CACHE_HOME": "home/.cache", "XDG_CONFIG_HOME": "home/.config",
          "XDG_DATA_HOME": "home/.local/share", "XDG_STATE_HOME": "home/.local/state", "XDG_RUNTIME_DIR": "run"}
@@ -57,12 +59,14 @@ def looks_secret(name: str) -> bool:
     return name != "PWD" and _SECRET.search(name.upper()) is not None
 
 
-def scratch_environment(scratch: str) -> dict[str, str]:
+def scratch_environment(scratch: str, builds: str | None = None) -> dict[str, str]:
     """Variables that send what libraries write into the scratch directory; makes the home directory in it.
 
-    Packages that lie below the user's own home stay importable: PYTHONUSERBASE names their place.
+    builds: where what is compiled goes instead. Packages that lie below the user's own home stay importable:
+    PYTHONUSERBASE names their place.
     """
     own = {name: os.path.join(scratch, folder) for name, folder in (_HOME | _CACHES).items()}
+    own |= {name: os.path.join(builds or scratch, folder) for name, folder in _BUILDS.items()}
     for name in _HOME:
         Path(own[name]).mkdir(mode=0o700, parents=True, exist_ok=True)
     base = site.getuserbase()

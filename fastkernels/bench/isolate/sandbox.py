@@ -111,10 +111,12 @@ def find_sandbox(mode: str, device: str) -> Sandbox:
     return sandbox_probe.find_on_cpu(mode) if on_cpu else sandbox_probe.find_on_cuda(mode)
 
 
-def confine(sandbox: Sandbox, scratch: str, parent: int, kept: Iterable[int], hidden: Iterable[str]) -> None:
+def confine(sandbox: Sandbox, scratch: str, parent: int, kept: Iterable[int], hidden: Iterable[str],
+            writable: Iterable[str] = ()) -> None:
     """Return in a process under this sandbox; OSError where the kernel refuses what it allowed before.
 
-    Call it with one thread. kept: descriptors that the worker needs and its guardians close.
+    Call it with one thread. kept: descriptors that the worker needs and its guardians close. writable: further
+    directories that it may write to.
     """
     from fastkernels.bench.isolate import landlock, namespaces, seccomp
 
@@ -126,7 +128,7 @@ def confine(sandbox: Sandbox, scratch: str, parent: int, kept: Iterable[int], hi
     else:
         namespaces.enter_tree(parent, kept, hidden, sandbox.own)
     if sandbox.landlock_abi:  # on CUDA processes pass descriptors through abstract sockets
-        landlock.restrict((scratch, *_writable(sandbox)), tcp=sandbox.tcp,
+        landlock.restrict((scratch, *writable, *_writable(sandbox)), tcp=sandbox.tcp,
                           abstract_sockets=not sandbox.wants_namespaces)
     if sandbox.seccomp and not sandbox.tcp and "network" not in sandbox.own:
         seccomp.local_sockets_only()

@@ -1,6 +1,7 @@
 """The two worker processes of a grader: started together, kept warm, replaced when they end."""
 
 import os
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ from fastkernels.bench.isolate.memory import default_limit_bytes
 from fastkernels.bench.isolate.process import WorkerEndedError, WorkerProcess
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
+from fastkernels.bench.kernels.builds import Builds, is_empty, is_locked
 from fastkernels.bench.kernels.settings import GraderSettings
 from fastkernels.bench.kernels.spare import START_TIMEOUT_S, Spare
 from fastkernels.errors import WorkerError
@@ -18,6 +20,9 @@ from fastkernels.results import Verdict
 
 TRUSTED_TIMEOUT_S = 900.0
 """Longest that one request to the trusted worker may take."""
+
+_BUILDING = ("import", "build", "reload")
+"""Requests in which a candidate may compile; `reload` builds anew where weights have other names."""
 
 _REPORTED = (Verdict.IMPORT_ERROR, Verdict.MISSING_CLASS, Verdict.INIT_ERROR, Verdict.WRONG_WEIGHTS,
              Verdict.FORWARD_ERROR, Verdict.OUT_OF_MEMORY, Verdict.PASSTHROUGH)
@@ -61,10 +66,16 @@ class Workers:
     """Files and directories that the candidate's process must not see."""
     trusted_side: Side = field(default_factory=lambda: Side("baseline"))
     candidate_side: Side = field(default_factory=lambda: Side("candidate"))
+    builds: Builds | None = None
+    """Where candidates compile to, for more than one process; None for each process's own."""
+    waited_s: float = 0.0
+    """Seconds spent waiting for another grader to import the same candidate, since this was last set to 0."""
     keeps_spare: ClassVar[bool] = True
     """Whether the next candidate's process is forked while one is at work: it takes a candidate in at once."""
     _arenas: list[int] = field(default_factory=list)
     _last: tuple[Path | None, str] = (None, "")
+    _first: ExitStack = field(default_factory=ExitStack)
+    """Holds back other graders until the candidate's import has ended."""
 
     def __post_init__(self) -> None:
         self.spare = Spare(lambda: self._new(self.candidate_side))
@@ -121,7 +132,7 @@ class Workers:
         self._greet(side)
         assert side.process is not None
         try:
-            reply = side.process.request(request, self._timeout_s(request))
+            reply = self._ask(side.process, request)
         except WorkerEndedError as error:
             side.close()
             raise CandidateFailedError(error.verdict, f"{error.message} ({request['do']})", error.evidence) from error
@@ -133,6 +144,24 @@ class Workers:
             if reply.get("poisoned"):
                 side.close()
             raise _reported(reply)
+        return reply
+
+    def _ask(self, process: WorkerProcess, request: Message) -> Message:
+        """One request to the candidate; what it has begun to compile and did not end is used by nobody."""
+        builds, folder = self.builds, process.builds
+        says, broken = request["do"] in _BUILDING, False
+        try:
+            with builds.building(self._module(request)) if builds and says else nullcontext():
+                reply = process.request(request, self._timeout_s(request))
+            broken = request["do"] == "import" and ("error" in reply or "verdict" in reply)
+        except WorkerEndedError:
+            broken = folder is not None and (request["do"] == "import" or is_locked(folder))
+            raise
+        finally:
+            if request["do"] == "import":
+                self._first.close()
+            if builds is not None and folder is not None and broken:
+                builds.forget(self.candidate_side.loaded, folder)
         return reply
 
     def candidate_cpu_s(self) -> float:
@@ -150,17 +179,36 @@ class Workers:
         self.trusted_side.close()
         self.candidate_side.close()
         self.spare.close()
+        self._first.close()
         for fd in self._arenas:
             os.close(fd)
         self._arenas = []
 
     def _start_candidate(self, directory: Path | None) -> None:
         limit = self.settings.memory_limit_bytes or default_limit_bytes()
-        process = self.spare.take()
+        process = self._process_for(self.candidate_side.loaded)
         process.limit_memory(limit)
         self._start(self.candidate_side, {"candidates": None if directory is None else str(directory),
                                           "allow_passthrough": self.settings.allow_passthrough,
                                           "memory_limit_bytes": limit}, process)
+
+    def _process_for(self, loaded: str) -> WorkerProcess:
+        """The spare process, or a new one where there is something compiled for it to find.
+
+        Who is the first to import these files, of all graders of the run, holds the others back meanwhile.
+        """
+        if self.builds is None or not loaded:
+            return self.spare.take()
+        self._first.close()
+        self.waited_s += self._first.enter_context(self.builds.first(loaded, self.settings.longest_build_s))
+        folder = self.builds.of(loaded)
+        if folder is not None and not (self.builds.is_mine(loaded) and is_empty(folder)):
+            self._first.close()
+            return self._new(self.candidate_side, folder)
+        process = self.spare.take()
+        if process.builds is not None:
+            self.builds.give(loaded, process.builds)
+        return process
 
     def _start(self, side: Side, hello: dict[str, Any], process: WorkerProcess | None = None) -> None:
         if side.process is None:
@@ -168,9 +216,16 @@ class Workers:
             side.process.post({"do": "hello", **hello})
             side.greeted = False
 
-    def _new(self, side: Side) -> WorkerProcess:
+    def _new(self, side: Side, builds: Path | None = None) -> WorkerProcess:
+        if side is self.candidate_side and self.builds is not None:
+            builds = builds or self.builds.fresh()
         return WorkerProcess(side.role, self._device_of(side), self._arenas_of(side), self._sandbox(), self.hidden,
-                             self.settings.disk_limit_bytes, self._variables())
+                             self.settings.disk_limit_bytes, self._variables(), builds)
+
+    def _module(self, request: Message) -> str:
+        """What is being imported or built, for people."""
+        scenario = request.get("scenario")
+        return str(request["module"] if scenario is None else scenario["op"])
 
     def _variables(self) -> dict[str, str]:
         """What of the user's environment is passed on by name."""
@@ -178,8 +233,7 @@ class Workers:
 
     def _timeout_s(self, request: Message) -> float:
         """Longest that a request to the candidate may take."""
-        del request
-        return self.settings.timeout_s
+        return self.settings.longest_build_s if request["do"] in _BUILDING else self.settings.timeout_s
 
     def _device_of(self, side: Side) -> str:
         """Where a side works."""
