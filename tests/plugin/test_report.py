@@ -227,6 +227,6 @@ def test_a_long_build_is_shown_as_compiling(monkeypatch, tmp_path):
     with builds.building("L1.rms_norm"):
         assert "compiling" not in shown._describe()
         monkeypatch.setattr("pytest_fastkernels.grading.COMPILING_S", 0.0)
-        assert shown._describe().endswith("graded in 2 s, compiling rms_norm for 0 s")
+        assert "graded in 2 s, compiling rms_norm for " in shown._describe()
     assert "compiling" not in shown._describe()
     builds.close()

@@ -13,6 +13,10 @@ _PEER_ACCESS = 1
 """CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS."""
 
 
+_OUT_OF_MEMORY = 2
+"""CUDA_ERROR_OUT_OF_MEMORY."""
+
+
 class IpcHandle(ctypes.Structure):
     """CUipcMemHandle."""
 
@@ -85,7 +89,8 @@ class CudaMemory:
         with torch.cuda.device(self._device):
             status = getattr(_driver(self._device), function)(*arguments)
         if status != 0:
-            raise RuntimeError(f"{doing}: CUDA driver error {status}")
+            what = " (out of memory)" if status == _OUT_OF_MEMORY else ""
+            raise RuntimeError(f"{doing}: CUDA driver error {status}{what}")
 
 
 @cache

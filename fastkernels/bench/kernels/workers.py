@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fastkernels.bench.isolate.devices import kind_of
 from fastkernels.bench.isolate.files import ARENAS, create_file
-from fastkernels.bench.isolate.memory import default_limit_bytes
+from fastkernels.bench.isolate.memory import default_limit_bytes, tells_out_of_memory
 from fastkernels.bench.isolate.process import WorkerEndedError, WorkerProcess
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
 from fastkernels.bench.kernels.builds import Builds, is_empty, is_locked
+from fastkernels.bench.kernels.gpu_memory import GpuMemory, read_devices
 from fastkernels.bench.kernels.settings import GraderSettings
 from fastkernels.bench.kernels.spare import START_TIMEOUT_S, Spare
 from fastkernels.errors import WorkerError
@@ -79,6 +81,7 @@ class Workers:
 
     def __post_init__(self) -> None:
         self.spare = Spare(lambda: self._new(self.candidate_side))
+        self.memory = GpuMemory(read_devices) if kind_of(self.device) == "cuda" else None
 
     def ready(self, directory: Path | None, loaded: str) -> None:
         """Start what is not running; a candidate's process that has imported other candidates is replaced."""
@@ -112,7 +115,15 @@ class Workers:
             self.spare.close()
 
     def trusted(self, request: Message) -> Message:
-        """Ask the trusted worker; WorkerError where it fails."""
+        """Ask the trusted worker; WorkerError where it fails, CandidateFailedError where it was left no GPU memory."""
+        try:
+            return self._ask_trusted(request)
+        except WorkerError as error:
+            if self.memory is not None and tells_out_of_memory(str(error)):
+                self._blame(str(request["do"]), str(error))
+            raise
+
+    def _ask_trusted(self, request: Message) -> Message:
         side = self.trusted_side
         try:
             self._greet(side)
@@ -144,7 +155,19 @@ class Workers:
             if reply.get("poisoned"):
                 side.close()
             raise _reported(reply)
+        if self.memory is not None and (request["do"] in _BUILDING or request.get("last")) and self.memory.is_suspect():
+            self._blame(str(request["do"]))
+            self.memory.accuses = False  # other processes fill the device, or the trusted worker does
+            raise WorkerError("the GPU is nearly full, and the candidate's process that was ended held little of it")
         return reply
+
+    def _blame(self, doing: str, evidence: str = "") -> None:
+        """End the candidate's process; CandidateFailedError where it held more than its part of a GPU's memory."""
+        if self.memory is None or self.candidate_side.process is None:
+            return
+        held = self.memory.held(self.candidate_side.close)
+        if held:
+            raise CandidateFailedError(Verdict.OUT_OF_MEMORY, f"{held} ({doing})", evidence[-8000:])
 
     def _ask(self, process: WorkerProcess, request: Message) -> Message:
         """One request to the candidate; what it has begun to compile and did not end is used by nobody."""
@@ -188,6 +211,8 @@ class Workers:
         limit = self.settings.memory_limit_bytes or default_limit_bytes()
         process = self._process_for(self.candidate_side.loaded)
         process.limit_memory(limit)
+        if self.memory is not None:
+            self.memory.note()
         self._start(self.candidate_side, {"candidates": None if directory is None else str(directory),
                                           "allow_passthrough": self.settings.allow_passthrough,
                                           "memory_limit_bytes": limit}, process)
