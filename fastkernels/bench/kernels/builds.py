@@ -135,8 +135,7 @@ class Builds:
                 self._directory.mkdir(parents=True, exist_ok=True)
                 self._root = self._directory / "builds"
                 self._use = (self._directory / "builds.lock").open("w")
-                if _locked(self._use):  # nobody uses what a killed run has left
-                    shutil.rmtree(self._root, ignore_errors=True)
+                _sweep(self._directory.parent)
                 fcntl.flock(self._use, fcntl.LOCK_SH)
                 self._root.mkdir(mode=0o700, exist_ok=True)
             self._finalizer = weakref.finalize(self, _remove, self._root, self._use, os.getpid())
@@ -151,6 +150,14 @@ def is_empty(folder: Path) -> bool:
 def is_locked(folder: Path) -> bool:
     """Whether torch's extensions are being built there, or were when their builder was killed: others wait for it."""
     return any("lock" in files for _, _, files in os.walk(folder))
+
+
+def _sweep(runs: Path) -> None:
+    """Remove what killed runs have left: nobody holds their lock."""
+    for path in runs.glob("*/builds.lock"):
+        with contextlib.suppress(OSError), path.open("w") as use:
+            if (path.parent / "builds").exists() and _locked(use):
+                shutil.rmtree(path.parent / "builds", ignore_errors=True)
 
 
 def _locked(file: IO[str]) -> bool:

@@ -189,14 +189,18 @@ def test_folders_of_old_files_go(tmp_path):
 
 
 def test_what_a_killed_run_has_left_goes(tmp_path):
-    killed = Builds(tmp_path)
-    left = killed.fresh()
+    killed, living = Builds(tmp_path / "one"), Builds(tmp_path / "two")
+    left, used = killed.fresh(), living.fresh()
     killed._finalizer.detach()
     killed._use.close()  # as the kernel does
-    fresh = Builds(tmp_path)
-    assert fresh.fresh().parent == left.parent
+    fresh = Builds(tmp_path / "three")
+    fresh.fresh()
     assert not left.exists()
-    fresh.close()
+    assert used.exists()
+    again = Builds(tmp_path / "one")
+    assert again.fresh().parent == left.parent
+    for builds in (living, fresh, again):
+        builds.close()
 
 
 def test_a_folder_tells_what_is_in_it(tmp_path):
