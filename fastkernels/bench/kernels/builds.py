@@ -22,6 +22,9 @@ from typing import IO
 MOST_KEPT = 32
 """Folders of sets of files that one grader has met; of more the oldest goes."""
 
+MOST_BYTES = 1024**3
+"""A larger folder goes once the grader has turned to other files."""
+
 _POLL_S = 0.02
 
 
@@ -72,18 +75,22 @@ class Builds:
         before = self._mine.pop(loaded, None)
         if before is not None:
             shutil.rmtree(before, ignore_errors=True)
+        names = list(self._mine)
+        for name in {*names[:1 - MOST_KEPT], *(name for name in names[-1:] if _size(self._mine[name]) > MOST_BYTES)}:
+            self.forget(name, self._mine[name], remove=True)
         self._mine[loaded] = folder
-        for name in list(self._mine)[:-MOST_KEPT]:
-            old = self._mine[name]
-            self.forget(name, old)
-            shutil.rmtree(old, ignore_errors=True)
 
-    def forget(self, loaded: str, folder: Path) -> None:
-        """Give a folder up: who comes next compiles anew. Processes that have it go on with it while they live."""
+    def forget(self, loaded: str, folder: Path, remove: bool = False) -> None:
+        """Give a folder up: who comes next compiles anew.
+
+        Unless `remove`, processes that have it go on with it while they live.
+        """
         if self.of(loaded) == folder:
             self._link(loaded).unlink(missing_ok=True)
         if self._mine.get(loaded) == folder:
             del self._mine[loaded]
+            if remove:
+                shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def first(self, loaded: str, timeout_s: float) -> Iterator[float]:
@@ -145,6 +152,15 @@ class Builds:
 def is_empty(folder: Path) -> bool:
     """Whether nothing was compiled into a folder."""
     return not any(files for _, _, files in os.walk(folder))
+
+
+def _size(folder: Path) -> int:
+    found = 0
+    for where, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(OSError):  # gone meanwhile
+                found += os.lstat(os.path.join(where, name)).st_blocks * 512
+    return found
 
 
 def is_locked(folder: Path) -> bool:

@@ -172,19 +172,20 @@ class Workers:
     def _ask(self, process: WorkerProcess, request: Message) -> Message:
         """One request to the candidate; what it has begun to compile and did not end is used by nobody."""
         builds, folder = self.builds, process.builds
-        says, broken = request["do"] in _BUILDING, False
+        says, broken, spoilt = request["do"] in _BUILDING, False, False
         try:
             with builds.building(self._module(request)) if builds and says else nullcontext():
                 reply = process.request(request, self._timeout_s(request))
             broken = request["do"] == "import" and ("error" in reply or "verdict" in reply)
-        except WorkerEndedError:
-            broken = folder is not None and (request["do"] == "import" or is_locked(folder))
+        except WorkerEndedError as error:
+            spoilt = request["do"] == "import" or error.verdict is Verdict.LIMIT_EXCEEDED
+            broken = spoilt or (folder is not None and is_locked(folder))
             raise
         finally:
             if request["do"] == "import":
                 self._first.close()
             if builds is not None and folder is not None and broken:
-                builds.forget(self.candidate_side.loaded, folder)
+                builds.forget(self.candidate_side.loaded, folder, remove=spoilt)
         return reply
 
     def candidate_cpu_s(self) -> float:

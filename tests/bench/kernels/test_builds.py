@@ -178,7 +178,20 @@ def test_what_is_under_way_is_seen_by_all(tmp_path):
     one.close()
 
 
-def test_folders_of_old_files_go(tmp_path):
+def test_a_folder_that_took_much_goes_once_others_are_graded(monkeypatch):
+    monkeypatch.setattr("fastkernels.bench.kernels.builds.MOST_BYTES", 10_000)
+    builds = Builds()
+    small, large, last = (builds.fresh() for _ in range(3))
+    builds.give("small", small)
+    (large / "x").mkdir()
+    builds.give("large", large)
+    (large / "x" / "bomb").write_bytes(bytes(100_000))
+    builds.give("last", last)
+    assert (small.exists(), large.exists(), builds.of("large")) == (True, False, None)
+    builds.close()
+
+
+def test_folders_of_old_files_go():
     builds = Builds()
     folders = [builds.fresh() for _ in range(MOST_KEPT + 1)]
     for number, folder in enumerate(folders):
