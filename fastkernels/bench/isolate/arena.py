@@ -106,6 +106,10 @@ class Arena:
         """Where the memory lies in this process."""
         return self._memory.view.data_ptr()
 
+    def bytes(self, size: int) -> torch.Tensor:
+        """The first `size` bytes as uint8."""
+        return self._memory.view[:size]
+
     def release(self) -> None:
         """Give the memory back; contents are lost."""
         self._memory.release()

@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any
 
@@ -27,10 +27,12 @@ from fastkernels.bench.isolate.arena import Arena
 from fastkernels.bench.isolate.batch import Called, hand_over
 from fastkernels.bench.isolate.bits import rolled, same_bits
 from fastkernels.bench.isolate.build import build, held_by, state_of
+from fastkernels.bench.isolate.files import ARENAS
 from fastkernels.bench.isolate.gates import as_slices, has_slices
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
 from fastkernels.bench.isolate.providers.check import check_stand_in
 from fastkernels.bench.isolate.providers.stand_in import NoStandInError, Provider, StandIn, open_provider
+from fastkernels.bench.isolate.sections.trusted import SIDES, TrustedSections
 from fastkernels.bench.isolate.service import Service, private_copy
 from fastkernels.bench.isolate.slots import Slot
 from fastkernels.bench.isolate.tree import rebuild
@@ -73,6 +75,8 @@ class BaselineService(Service):
         self._judge: Judge | None = None
         self._provider: Provider | None = None
         self._stand_in: StandIn | None = None
+        self._rooms = dict(zip(reversed(SIDES), arenas[ARENAS - 1::ARENAS], strict=False))
+        self._sections: TrustedSections | None = None
 
     def on_hello(self, message: Message) -> Message:
         """Take the choice of what is timed as the baseline."""
@@ -220,12 +224,15 @@ class BaselineService(Service):
             self._findings = before
 
     def on_work(self, message: Message) -> Message:
-        """Least bytes and operations of a call on the first timing set, and the dtype that bounds its rate."""
+        """Least bytes and operations of a timed call, and the dtype that bounds its rate."""
         del message
         assert self._module is not None
-        inputs = {name: private_copy(value) for name, value in self.sets[0].items()}
+        if not self.sets:
+            self._timed_seed = secrets.randbits(63)
+        given = self.sets[0] if self.sets else self._timed_inputs(self._scenario.tokens)
+        inputs = {name: private_copy(value) for name, value in given.items()}
         outputs, work = measure_work(self._module, inputs)
-        self._written = {name for name, value in inputs.items() if not _equal(value, self.sets[0][name])}
+        self._written = {name for name, value in inputs.items() if not _equal(value, given[name])}
         self._written |= set(donated(self._module, inputs))
         found = [t for t in (*inputs.values(), *outputs) if isinstance(t, torch.Tensor)]
         floats = [t.dtype for t in found if t.is_floating_point()]
@@ -274,6 +281,45 @@ class BaselineService(Service):
         what = ", ".join(weights or inputs) or f"memory beside {damaged}"
         return {"finding": {"verdict": str(verdict), "message": f"timed calls changed {what}", "correctness": None}}
 
+    def on_plan_rooms(self, message: Message) -> Message:
+        """Lay out the rooms of timed sections with `sets` sets of inputs."""
+        assert self._module is not None
+        if self._sections is None:
+            self._sections = TrustedSections(self._scenario, self._module, self._rooms, self._timed_inputs,
+                                             sorted(self._written), self.device)
+        return self._sections.plan(message["sets"])
+
+    def on_meet_sides(self, message: Message) -> Message:
+        """Begin timed sections with what both sides have told."""
+        assert self._sections is not None
+        bells = dict(zip(reversed(SIDES), self.bells, strict=True))
+        try:
+            return self._sections.meet(message, bells)
+        except (ProtocolError, KeyError, TypeError, ValueError) as error:
+            return {"refused": f"{error}"[:300]}
+
+    def on_round(self, message: Message) -> Message:
+        """One round of timed sections."""
+        assert self._sections is not None
+        return self._sections.round(message)
+
+    def on_end_sections(self, message: Message) -> Message:
+        """Let both sides of timed sections go."""
+        del message
+        assert self._sections is not None
+        return self._sections.end()
+
+    def on_leave_rooms(self, message: Message) -> Message:
+        """Let go of the rooms; a finding where the candidate has changed what it must not."""
+        del message
+        sections, self._sections = self._sections, None
+        return {} if sections is None else sections.leave()
+
+    def _timed_inputs(self, tokens: int) -> dict[str, Any]:
+        """Inputs of timed calls: other values each time, sequences as long as in all of this scenario's."""
+        draw = replace(self._fresh_draw(self._timed_seed), tokens=tokens)
+        return make_inputs(self._scenario, draw, self.device, self._module)
+
     def on_environment(self, message: Message) -> Message:
         """Machine, device and versions."""
         del message
@@ -287,7 +333,7 @@ class BaselineService(Service):
     def free(self) -> None:
         """Free what the scenario before has left."""
         self._draws, self._before, self._slots, self._findings, self._batch = [], {}, [], [], []
-        self._judge = self._module = self._own = self._stand_in = self._called = None
+        self._judge = self._module = self._own = self._stand_in = self._called = self._sections = None
         for arena in (self.weights, self.inputs, self.outputs, self.shared):
             arena.release()
         super().free()

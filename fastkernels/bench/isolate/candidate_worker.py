@@ -19,7 +19,9 @@ from fastkernels.bench.isolate.memory import limit_data
 from fastkernels.bench.isolate.passthrough import PassthroughGuard
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.rank_peers import Peers
-from fastkernels.bench.isolate.service import Service
+from fastkernels.bench.isolate.sections.room import Room
+from fastkernels.bench.isolate.sections.side import CannotBeTimedError
+from fastkernels.bench.isolate.service import Service, called_on
 from fastkernels.bench.isolate.slots import Slot, dtype_name, end_of, plan_slots
 from fastkernels.bench.isolate.tree import describe
 from fastkernels.manifest import Scenario
@@ -29,9 +31,12 @@ from fastkernels.runtime.invoke import invoke
 from fastkernels.runtime.parallel import ProcessGroup, set_tp_group
 from fastkernels.runtime.weights import finish_weights
 
-CLOCKED = ("batch", "replay", "replay_batch")
+CLOCKED = ("batch", "replay", "replay_batch", "serve")
 """Requests that the supervisor's clock times. What a candidate has loaded is looked through after the next one then: it
 takes 0.1 to 0.5 ms."""
+
+COPIES_S = 10.0
+"""Longest that loading copies of the weights may take, where each needs a module of its own."""
 
 COMPARED_BYTES = 64 * 1024 * 1024
 """Weights up to this size are compared after every call, larger ones after the first and the last only."""
@@ -52,6 +57,8 @@ class CandidateService(Service):
         self._gates: GateCalls | None = None
         self._peers = Peers()
         self._ranks: ProcessGroup | None = None
+        self._built: Message = {}
+        self._moved: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def on_ready(self, message: Message) -> Message:
         """Answer once the process is up; no candidate is known by then."""
@@ -107,6 +114,7 @@ class CandidateService(Service):
         assert self._overlay is not None
         self.free()
         self.follow(message)
+        self._built = message
         scenario = Scenario.from_dict(message["scenario"])
         self.enter_group(scenario)
         cls = getattr(self._overlay.module(scenario.relative_module), scenario.class_name)
@@ -222,8 +230,45 @@ class CandidateService(Service):
         self.synchronize()
         return {"all": moved == len(held)}
 
+    def with_copies(self, room: Room) -> list[Callable[..., object]]:
+        """The module with each copy of the weights: its parameters moved there, or modules of their own."""
+        module = self._module
+        assert module is not None
+        copies = [room.weights_of(copy) for copy in range(room.layout.copies)]
+        held = dict(module.named_parameters())
+        if held.keys() != copies[0].keys() or not all(_may_stand_for(copies[0][name], held[name]) for name in held):
+            return self._modules_on(copies)
+        self._moved = [(tensor, tensor.data) for tensor in held.values()]
+        return [called_on(module, [(held[name], view) for name, view in copy.items()]) for copy in copies]
+
+    def own_weights(self) -> None:
+        """Undo what `with_copies` has done to the module."""
+        for tensor, own in self._moved:
+            tensor.data = own
+        self._moved = []
+
+    def _modules_on(self, copies: list[dict[str, torch.Tensor]]) -> list[Callable[..., object]]:
+        """A module for each copy of the weights, for those that keep what they make of them."""
+        assert self._overlay is not None
+        scenario = Scenario.from_dict(self._built["scenario"])
+        cls = getattr(self._overlay.module(scenario.relative_module), scenario.class_name)
+        given = {slot.name: self.weights.tensor(slot) for slot in map(Slot.from_dict, self._built["weights"])}
+        modules: list[Callable[..., object]] = []
+        end = time.monotonic() + COPIES_S
+        for copy in copies:
+            if time.monotonic() > end:
+                raise CannotBeTimedError(f"{len(copies)} copies of its weights take longer to load than {COPIES_S:g} s")
+            module = build(cls, scenario, self.device)
+            with torch.no_grad():
+                for name, tensor in state_of(module).items():
+                    tensor.copy_(copy.get(name, given[name]))
+            finish_weights(module)
+            modules.append(module)
+        return modules
+
     def free(self) -> None:
         """Free what the scenario before has left."""
+        self._moved = []
         self._module, self._kept, self._previous, self._leaves, self._calls = None, {}, [], [], 0
         self._gates = None
         super().free()

@@ -3,32 +3,11 @@
 The caching allocator exports whole blocks, in which expected outputs may lie; these allocations hold the arena alone.
 """
 
-import ctypes
-from functools import cache
 from typing import Any
 
 import torch
 
-_PEER_ACCESS = 1
-"""CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS."""
-
-
-_OUT_OF_MEMORY = 2
-"""CUDA_ERROR_OUT_OF_MEMORY."""
-
-
-class IpcHandle(ctypes.Structure):
-    """CUipcMemHandle."""
-
-    _fields_ = (("reserved", ctypes.c_char * 64),)
-
-
-class DeviceBytes:
-    """Presents an address as an array that torch views without copying."""
-
-    def __init__(self, address: int, size: int) -> None:
-        self.__cuda_array_interface__ = {"shape": (size,), "typestr": "|u1", "data": (address, False), "version": 3,
-                                         "strides": None, "stream": None}
+from fastkernels.bench.isolate import cuda_driver
 
 
 class CudaMemory:
@@ -48,18 +27,15 @@ class CudaMemory:
             return
         if self._address:
             self._retired.append(self._address)
-        address = ctypes.c_uint64(0)
-        self._call(f"allocating {size} bytes", "cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
-        handle = IpcHandle()
-        self._call("exporting memory", "cuIpcGetMemHandle", ctypes.byref(handle), address)
-        self._handle = bytes(handle)
-        self._see(address.value, size)
+        address = cuda_driver.allocate(size, self._device)
+        self._handle = cuda_driver.export(address, self._device)
+        self._see(address, size)
 
     def reference(self) -> dict[str, Any]:
         """Size and handle. The other process reads it before this is called again, which frees what it has left."""
         torch.cuda.synchronize(self._device)
         for address in self._outdated:
-            self._call("freeing memory", "cuMemFree_v2", ctypes.c_uint64(address))
+            cuda_driver.free(address, self._device)
         self._outdated, self._retired = self._retired, []
         return {"bytes": self.view.numel(), "handle": self._handle.hex()}
 
@@ -70,30 +46,14 @@ class CudaMemory:
             return
         torch.cuda.synchronize(self._device)
         if self._address:
-            self._call("closing shared memory", "cuIpcCloseMemHandle", ctypes.c_uint64(self._address))
-        address = ctypes.c_uint64(0)
-        shared = IpcHandle.from_buffer_copy(handle)
-        self._call("opening shared memory", "cuIpcOpenMemHandle_v2", ctypes.byref(address), shared, _PEER_ACCESS)
+            cuda_driver.close_exported(self._address, self._device)
+        address = cuda_driver.open_exported(handle, self._device)
         self._handle = handle
-        self._see(address.value, reference["bytes"])
+        self._see(address, reference["bytes"])
 
     def release(self) -> None:
         """Nothing: the block is kept for the next scenario."""
 
     def _see(self, address: int, size: int) -> None:
         self._address = address
-        self.view = torch.as_tensor(DeviceBytes(address, size), device=self._device)
-
-    def _call(self, doing: str, function: str, *arguments: Any) -> None:
-        """Call the driver in the context that torch has on this device, whichever is the current one."""
-        with torch.cuda.device(self._device):
-            status = getattr(_driver(self._device), function)(*arguments)
-        if status != 0:
-            what = " (out of memory)" if status == _OUT_OF_MEMORY else ""
-            raise RuntimeError(f"{doing}: CUDA driver error {status}{what}")
-
-
-@cache
-def _driver(device: torch.device) -> ctypes.CDLL:
-    torch.zeros(1, device=device)  # makes torch's context there, in which the calls work
-    return ctypes.CDLL("libcuda.so.1")
+        self.view = cuda_driver.see(address, size, self._device)

@@ -1,4 +1,4 @@
-"""Whether a confined process can open CUDA memory that one outside exports, by the driver alone; no torch."""
+"""Whether a confined process and one outside can open each other's CUDA memory, by the driver alone; no torch."""
 
 import ctypes
 import json
@@ -17,7 +17,7 @@ class _Handle(ctypes.Structure):
 
 
 def share_with(confined: Callable[[], dict[str, bool]]) -> dict[str, bool]:
-    """What `confined` returns in a forked process, once that has opened and written memory of this one; else OSError.
+    """What `confined` returns in a forked process, once each has written to memory of the other's; else OSError.
 
     Forked before the driver is loaded, which does not survive a fork.
     """
@@ -29,29 +29,37 @@ def share_with(confined: Callable[[], dict[str, bool]]) -> dict[str, bool]:
         os.close(answered)
         reply: dict[str, Any]
         try:
-            reply = {"found": confined()}
+            found = confined()
             _write_to(os.read(told, _HANDLE_BYTES))
+            reply = {"found": found, "handle": _export()[1].hex()}
         except OSError as error:
             reply = {"error": str(error)}
-        os.write(answer, json.dumps(reply).encode())
+        os.write(answer, json.dumps(reply).encode() + b"\n")
+        os.read(told, 1)  # until the other process has done with this one's memory
         os._exit(0)
     os.close(told)
     os.close(answer)
     try:
-        address, handle = _export()
-        os.write(tell, handle)
+        return _share(tell, answered)
     finally:
-        os.close(tell)  # a child that waits for the handle then reads nothing
-    with open(answered) as file:
-        text = file.read()
-    os.waitpid(child, 0)
-    reply = json.loads(text) if text else {"error": "the confined process has ended"}
+        os.close(tell)
+        os.close(answered)
+        os.waitpid(child, 0)
+
+
+def _share(tell: int, answered: int) -> dict[str, bool]:
+    address, handle = _export()
+    os.write(tell, handle)
+    with open(answered, closefd=False) as file:
+        text = file.readline()
+    reply: dict[str, Any] = json.loads(text) if text else {"error": "the confined process has ended"}
     if "error" in reply:
         raise OSError(reply["error"])
     host = ctypes.create_string_buffer(_BYTES)
     _call("cuMemcpyDtoH_v2", host, address, ctypes.c_size_t(_BYTES))
     if host.raw != bytes([_VALUE]) * _BYTES:
         raise OSError("what the confined process has written does not arrive")
+    _write_to(bytes.fromhex(reply["handle"]))
     found: dict[str, bool] = reply["found"]
     return found
 

@@ -27,6 +27,41 @@ def members(root: int) -> list[int]:
     return found
 
 
+def own_cpu_s(pid: int) -> float:
+    """CPU seconds of one process's threads so far, its children left out; 0 once it is gone."""
+    try:
+        return time.clock_gettime_ns(~pid << 3 | _CPUCLOCK_SCHED) / 1e9
+    except OSError:
+        return 0.0
+
+
+class Family:
+    """`members` of one root again and again: only processes that have come since are read, which takes 0.3 ms, not 3.
+
+    A process that has taken a dead one's number since the last time is missed: numbers come round after some 10000.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._parents: dict[int, int] = {}
+
+    def members(self) -> list[int]:
+        """The root and all its descendants."""
+        now = {int(name) for name in os.listdir(_PROC) if name.isdigit()}
+        known = {pid: parent for pid, parent in self._parents.items() if pid in now and parent in now}
+        for pid in now - known.keys():
+            if fields := _stat(pid):
+                known[pid] = int(fields[_PARENT])
+        self._parents = known
+        children = defaultdict(list)
+        for pid, parent in known.items():
+            children[parent].append(pid)
+        found = [self._root]
+        for pid in found:
+            found += children[pid]
+        return found
+
+
 def cpu_s(root: int) -> float:
     """CPU seconds of the tree so far: all threads, dead ones included, and the children that were reaped.
 
@@ -34,6 +69,12 @@ def cpu_s(root: int) -> float:
     10 ms); a reaped child counts in ticks of 10 ms.
     """
     return sum(_process_cpu_s(pid) for pid in members(root))
+
+
+def state(pid: int) -> bytes:
+    """Letter of a process's state as /proc gives it, such as b"T" for stopped; b"X" once it is gone."""
+    fields = _stat(pid)
+    return fields[0] if fields else b"X"
 
 
 def threads(pid: int) -> int:
@@ -81,11 +122,7 @@ def _kib(pid: int, name: str, keys: tuple[str, ...]) -> int:
 
 def _process_cpu_s(pid: int) -> float:
     fields = _stat(pid)
-    try:
-        own = time.clock_gettime_ns(~pid << 3 | _CPUCLOCK_SCHED) / 1e9
-    except OSError:  # it has ended and was reaped
-        return 0.0
-    return own + sum(map(int, fields[_REAPED])) / os.sysconf("SC_CLK_TCK")
+    return own_cpu_s(pid) + sum(map(int, fields[_REAPED])) / os.sysconf("SC_CLK_TCK")
 
 
 def _stat(pid: int) -> list[bytes]:

@@ -10,8 +10,12 @@ import torch
 
 from fastkernels.bench.isolate.arena import Arena
 from fastkernels.bench.isolate.batch import Called, call_batch
+from fastkernels.bench.isolate.files import ARENAS
 from fastkernels.bench.isolate.placement import MOVED_BYTES, RandomPlacement
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
+from fastkernels.bench.isolate.sections.bell import Bell
+from fastkernels.bench.isolate.sections.room import Layout, Room
+from fastkernels.bench.isolate.sections.side import CannotBeTimedError, SectionSide
 from fastkernels.bench.isolate.slots import Slot, end_of, plan_slots
 from fastkernels.bench.timing.chooser import open_timer
 from fastkernels.bench.timing.timer import Call, Timer
@@ -28,11 +32,14 @@ class Service:
 
     def __init__(self, device: torch.device, arenas: list[Arena]) -> None:
         self.device = device
-        self.weights, self.inputs, self.outputs, self.shared = arenas
+        self.weights, self.inputs, self.outputs, self.shared = arenas[:ARENAS]
+        self.bells: tuple[int, ...] = ()
+        """Descriptors of what starts timed sections: a side's own, for the trusted worker that of each side."""
         self.sets: list[dict[str, Any]] = []
         self._timer: Timer | None = None
         self._call: Call | None = None
         self._batch_graph: torch.cuda.CUDAGraph | None = None
+        self._section_side: SectionSide | None = None
         self._placement = RandomPlacement()
         self._in_common = False
         self._group = ExitStack()
@@ -111,6 +118,58 @@ class Service:
             return {"not_captured": self.timer.replay(self.caller(), message["calls"])}
 
         return self.timed(replay)
+
+    def on_open_room(self, message: Message) -> Message:
+        """Make the calls of timed sections ready; `not_timed` where that cannot be."""
+        self.follow(message)
+        room = Room(self.shared, Layout.from_dict(message["layout"]))
+
+        def work() -> Message:
+            try:
+                self._section_side = SectionSide(room, Bell(self.bells[0]), self.section_call(room), self.device)
+                return self._section_side.open()
+            except CannotBeTimedError as error:
+                return {"not_timed": str(error)}
+
+        return self.timed(work)
+
+    def on_read_own_clock(self, message: Message) -> Message:
+        """What this process's own clock reads of the calls of timed sections."""
+        del message
+        side = self._section_side
+        assert side is not None
+        return self.timed(side.read)
+
+    def on_serve(self, message: Message) -> Message:
+        """Run timed sections until the bell ends them."""
+        del message
+        side = self._section_side
+        assert side is not None
+        return self.timed(side.serve)
+
+    def on_leave_room(self, message: Message) -> Message:
+        """Let go of the calls of timed sections, and have the module's own weights back."""
+        del message
+        self._section_side = None
+        self.own_weights()
+        return {}
+
+    def section_call(self, room: Room) -> Callable[[int], Any]:
+        """Makes call `i` of a timed section, with the copy of the weights that is its turn."""
+        layout = room.layout
+        if not layout.copies:
+            calls = [prepared(self.bare_call(), room.set_of(index)) for index in range(layout.sets)]
+            return lambda index: calls[index]()
+        callers = self.with_copies(room)
+        calls = [prepared(callers[index % layout.copies], room.set_of(index)) for index in range(layout.sets)]
+        return lambda index: calls[index]()
+
+    def with_copies(self, room: Room) -> list[Callable[..., object]]:
+        """The module with each copy of the weights."""
+        raise NotImplementedError
+
+    def own_weights(self) -> None:
+        """Undo what `with_copies` has done to the module."""
 
     def on_batch(self, message: Message) -> Message:
         """Call the module once on each of several sets of inputs in the arena and hand every output over."""
@@ -205,7 +264,7 @@ class Service:
 
     def free(self) -> None:
         """Let go of the scenario's timing sets, and of the caching allocator's memory where that is much."""
-        self.sets, self._call, self._batch_graph = [], None, None
+        self.sets, self._call, self._batch_graph, self._section_side = [], None, None, None
         self._placement.clear()
         self._in_common = False
         self._group.close()
@@ -215,6 +274,17 @@ class Service:
         gc.freeze()  # what is left stays for good; the next collection passes over it (30 ms with torch and Triton)
         if self.device.type == "cuda" and torch.cuda.memory_reserved(self.device) > BIG_BYTES:
             torch.cuda.empty_cache()
+
+
+def called_on(call: Callable[..., object], moves: list[tuple[torch.Tensor, torch.Tensor]]) -> Callable[..., object]:
+    """`call` with these tensors where the second of each pair lies."""
+
+    def moved(**inputs: Any) -> object:
+        for tensor, view in moves:
+            tensor.data = view
+        return call(**inputs)
+
+    return moved
 
 
 def _handed_over(called: Called, slots: list[Slot] | None) -> Message:

@@ -16,7 +16,7 @@ from fastkernels.bench.isolate.sandbox import confine, decode
 MAX_FILE_BYTES = 4 * 1024**3
 """Largest file that a candidate's process may write, its log among them."""
 
-ROLES = ("baseline", "ranks", "candidate")
+ROLES = ("baseline", "ranks", "runner", "candidate")
 
 _PR_SET_DUMPABLE = 4
 
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="descriptor of the connection to the supervisor")
     parser.add_argument("--role", choices=ROLES, required=True,
-                        help="trusted side, trusted side of several ranks, or candidate")
+                        help="trusted side, trusted side of several ranks, baseline in timed sections, or candidate")
     parser.add_argument("--device", default="cpu", help="torch device")
     parser.add_argument("--parent", type=int, required=True, help="process id of the supervisor")
     parser.add_argument("--arenas", default="", help="descriptors of the shared memory files, comma separated")
@@ -78,10 +78,17 @@ def open_service(role: str, device_name: str, arenas: list[int]) -> Answers:
         from fastkernels.bench.isolate.baseline_worker import BaselineService
 
         service = BaselineService(device, open_arenas(device, arenas))
+        service.bells = tuple(arenas[3::4])
+    elif role == "runner":
+        from fastkernels.bench.isolate.runner_worker import RunnerService
+
+        service = RunnerService(device, open_arenas(device, arenas))
+        service.bells = tuple(arenas[3::4])
     else:
         from fastkernels.bench.isolate.candidate_worker import CandidateService
 
         service = CandidateService(device, open_arenas(device, arenas))
+        service.bells = tuple(arenas[3::4])
     gc.collect()
     gc.freeze()  # what is loaded now stays; collecting after a scenario then looks at the scenario's objects alone
     return service

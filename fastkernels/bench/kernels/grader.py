@@ -19,6 +19,7 @@ from fastkernels.bench.kernels.rank_group import RankGroup
 from fastkernels.bench.kernels.ranks import RanksAttempt
 from fastkernels.bench.kernels.reproduce import command
 from fastkernels.bench.kernels.settings import GraderSettings, resolve_device
+from fastkernels.bench.kernels.shared_builds import SharedBuilds
 from fastkernels.bench.kernels.workers import Workers
 from fastkernels.bench.timing import describe_environment
 from fastkernels.errors import DeviceError, WorkerError
@@ -55,8 +56,9 @@ class KernelGrader:
         self._log = ResultLog(log_path)
         self._lock_dir = lock_dir or (log_lock_dir(log_path) if log_path else None)
         self._builds = Builds(self._lock_dir)
+        self._shared = SharedBuilds(self._builds, settings.longest_build_s)
         self._workers = Workers(settings, self.device, () if log_path is None else (log_path.absolute(),),
-                                builds=self._builds)
+                                builds=self._shared)
         self._ranks: RankGroup | None = None
         self._files: CandidateFiles | None = None
         self._broken: dict[tuple[str, str], Found] = {}
@@ -151,9 +153,9 @@ class KernelGrader:
         return f"{self.settings.fingerprint}-{(reached.sha256 or 'baseline')[:16]}"
 
     def _grade(self, scenario: Scenario, reached: Reached) -> tuple[Found, ScenarioResult]:
-        started, self._workers.waited_s = time.monotonic(), 0.0
+        started, self._shared.waited_s = time.monotonic(), 0.0
         found = self._find(scenario, reached)
-        wall_s = time.monotonic() - started - found.waited_s - self._workers.waited_s
+        wall_s = time.monotonic() - started - found.waited_s - self._shared.waited_s
         return found, ScenarioResult(
             id=scenario.id, op=scenario.op, level=scenario.level, model=scenario.model, model_id=scenario.model_id,
             tp=scenario.tp, tokens=scenario.tokens, phase=scenario.phase, variant=scenario.variant,

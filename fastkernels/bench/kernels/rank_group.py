@@ -28,6 +28,7 @@ _TO_BLAME = (Verdict.CRASHED, Verdict.EXITED, Verdict.OUT_OF_MEMORY, Verdict.LIM
 class RankWorkers(Workers):
     """One rank's candidate's process; its requests to the trusted worker name the rank."""
 
+    times: ClassVar[bool] = False
     keeps_spare: ClassVar[bool] = False
     rank: int = 0
     all_arenas: list[int] = field(default_factory=list)

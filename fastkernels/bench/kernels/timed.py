@@ -9,6 +9,7 @@ from fastkernels.bench.kernels.idle import IdleWatch
 from fastkernels.bench.kernels.locks import timing_section, work_section
 from fastkernels.bench.kernels.pipeline import Attempt
 from fastkernels.bench.kernels.proof import prove
+from fastkernels.bench.kernels.sections import NotTimedError, SectionTimer
 from fastkernels.bench.timing import (
     BadSamplesError,
     Comparison,
@@ -19,6 +20,7 @@ from fastkernels.bench.timing import (
     compare,
     floor_s,
     roofline_s,
+    too_fast,
 )
 from fastkernels.errors import WorkerError
 from fastkernels.results import Timing, Verdict
@@ -96,24 +98,27 @@ class WorkerLane:
 def time_scenario(attempt: Attempt) -> None:
     """Time both sides and check what was timed; sets timing, or the verdict that forbids it."""
     found, settings, device = attempt.found, attempt.settings, attempt.workers.device
+    in_sections = attempt.workers.has_runner
     with work_section(device) as waited_s:
         found.waited_s += waited_s
-        sets = _load_sets(attempt)
+        sets = None if in_sections else _load_sets(attempt)
         work = attempt.trusted({"do": "work"})
     least = Work(work["bytes"], work["flops"])
     with timing_section(device) as waited_s:
         found.waited_s += waited_s
         peaks = Peaks.from_dict(attempt.trusted({"do": "peaks"})["peaks"])
-        comparison = _credible_times(attempt, sets, floor_s(least, peaks))
+        floor = floor_s(least, peaks)
+        comparison = _by_sections(attempt, floor) if sets is None else _credible_times(attempt, sets, floor)
     if not found.passed:
         return
-    with work_section(device) as waited_s:
-        found.waited_s += waited_s
-        if SAME_MEMORY[device] and attempt.take(attempt.trusted({"do": "unshare"})):
-            return
-        if attempt.call_and_judge(attempt.trusted({"do": "draw"}), {"set": 0, "in_order": True}):
-            found.message += " (in a call after timing, with new values in the memory of the timed calls)"
-            return
+    if sets is not None:
+        with work_section(device) as waited_s:
+            found.waited_s += waited_s
+            if SAME_MEMORY[device] and attempt.take(attempt.trusted({"do": "unshare"})):
+                return
+            if attempt.call_and_judge(attempt.trusted({"do": "draw"}), {"set": 0, "in_order": True}):
+                found.message += " (in a call after timing, with new values in the memory of the timed calls)"
+                return
     if comparison is None:
         return
     found.timing = timing_of(comparison, least, roofline_s(least, work["dtype"], peaks))
@@ -122,6 +127,30 @@ def time_scenario(attempt: Attempt) -> None:
         found.verdict = Verdict.TOO_SLOW
         found.message = (f"speedup {comparison.speedup:.3f} (95 % interval {comparison.speedup_low:.3f} to "
                          f"{comparison.speedup_high:.3f}) is under the demanded {wanted:g}")
+
+
+def _by_sections(attempt: Attempt, floor: float) -> Comparison | None:
+    """Times of both sides by the trusted clock over checked work; None where there are none."""
+    try:
+        comparison = SectionTimer(attempt).run()
+    except NotTimedError as error:
+        _not_timed(attempt, str(error))
+        return None
+    trouble = None if comparison is None else too_fast(comparison, floor)
+    if trouble is not None:
+        attempt.found.verdict, attempt.found.message = trouble
+        return None
+    return comparison
+
+
+def _not_timed(attempt: Attempt, why: str) -> None:
+    """Say that there are no times; a demanded speedup is then not shown."""
+    found, wanted = attempt.found, attempt.settings.min_speedup
+    if wanted is None:
+        found.evidence = f"not timed: {why}"
+        return
+    found.verdict = Verdict.TOO_SLOW
+    found.message = f"a speedup of {wanted:g} is demanded and none could be measured: {why}"
 
 
 def _credible_times(attempt: Attempt, sets: Sets, floor: float) -> Comparison | None:
@@ -161,11 +190,8 @@ def _credible_times(attempt: Attempt, sets: Sets, floor: float) -> Comparison | 
     verdict, why = [*troubles, *at_work, *undecided][-1]
     if verdict is not None:
         found.verdict, found.message = verdict, why
-    elif settings.min_speedup is None:
-        found.evidence = f"not timed: {why}"
     else:
-        found.verdict = Verdict.TOO_SLOW
-        found.message = f"a speedup of {settings.min_speedup:g} is demanded and none could be measured: {why}"
+        _not_timed(attempt, why)
     return None
 
 

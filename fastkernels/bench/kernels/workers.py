@@ -1,7 +1,7 @@
 """The two worker processes of a grader: started together, kept warm, replaced when they end."""
 
 import os
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,33 +12,23 @@ from fastkernels.bench.isolate.memory import default_limit_bytes, tells_out_of_m
 from fastkernels.bench.isolate.process import WorkerEndedError, WorkerProcess
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
-from fastkernels.bench.kernels.builds import Builds, is_empty, is_locked
+from fastkernels.bench.kernels.failed import CandidateFailedError
 from fastkernels.bench.kernels.gpu_memory import GpuMemory, read_devices
 from fastkernels.bench.kernels.settings import GraderSettings
+from fastkernels.bench.kernels.shared_builds import BUILDING, SharedBuilds
 from fastkernels.bench.kernels.spare import START_TIMEOUT_S, Spare
 from fastkernels.errors import WorkerError
 from fastkernels.manifest import Scenario
 from fastkernels.results import Verdict
 
+__all__ = ["CandidateFailedError", "Side", "Workers"]
+
 TRUSTED_TIMEOUT_S = 900.0
 """Longest that one request to the trusted worker may take."""
-
-_BUILDING = ("import", "build", "reload")
-"""Requests in which a candidate may compile; `reload` builds anew where weights have other names."""
 
 _REPORTED = (Verdict.IMPORT_ERROR, Verdict.MISSING_CLASS, Verdict.INIT_ERROR, Verdict.WRONG_WEIGHTS,
              Verdict.FORWARD_ERROR, Verdict.OUT_OF_MEMORY, Verdict.PASSTHROUGH)
 """What a candidate's process may say of itself."""
-
-
-class CandidateFailedError(Exception):
-    """The candidate failed before there was anything to judge."""
-
-    def __init__(self, verdict: Verdict, message: str, evidence: str) -> None:
-        super().__init__(message)
-        self.verdict = verdict
-        self.message = message
-        self.evidence = evidence
 
 
 @dataclass
@@ -68,16 +58,17 @@ class Workers:
     """Files and directories that the candidate's process must not see."""
     trusted_side: Side = field(default_factory=lambda: Side("baseline"))
     candidate_side: Side = field(default_factory=lambda: Side("candidate"))
-    builds: Builds | None = None
+    runner_side: Side = field(default_factory=lambda: Side("runner"))
+    """Runs the baseline in timed sections on CUDA, as the candidate's process runs the candidate."""
+    builds: SharedBuilds | None = None
     """Where candidates compile to, for more than one process; None for each process's own."""
-    waited_s: float = 0.0
-    """Seconds spent waiting for another grader to import the same candidate, since this was last set to 0."""
+    times: ClassVar[bool] = True
+    """Whether anything is timed: several ranks are not."""
     keeps_spare: ClassVar[bool] = True
     """Whether the next candidate's process is forked while one is at work: it takes a candidate in at once."""
     _arenas: list[int] = field(default_factory=list)
+    _runner_arenas: list[int] = field(default_factory=list)
     _last: tuple[Path | None, str] = (None, "")
-    _first: ExitStack = field(default_factory=ExitStack)
-    """Holds back other graders until the candidate's import has ended."""
 
     def __post_init__(self) -> None:
         self.spare = Spare(lambda: self._new(self.candidate_side))
@@ -98,7 +89,13 @@ class Workers:
         """Descriptors of the memory between the two processes, opened once."""
         if not self._arenas:
             self._arenas = [create_file() for _ in range(ARENAS)]
+            self._runner_arenas = [create_file() for _ in range(ARENAS)] if self.has_runner else []
         return self._arenas
+
+    @property
+    def has_runner(self) -> bool:
+        """Whether the baseline is timed in a process of its own."""
+        return self.times and kind_of(self.device) == "cuda"
 
     def again(self) -> None:
         """Start what has ended since `ready`, with the same candidates."""
@@ -115,35 +112,75 @@ class Workers:
             self.spare.close()
 
     def trusted(self, request: Message) -> Message:
-        """Ask the trusted worker; WorkerError where it fails, CandidateFailedError where it was left no GPU memory."""
+        """Ask the trusted worker; WorkerError where it fails."""
+        return self._trust(self.trusted_side, request)
+
+    def runner(self, request: Message) -> Message:
+        """Ask the process that runs the baseline, started where it is not up; WorkerError where it fails."""
+        self.ask_runner(request)
+        return self.runner_answer()
+
+    def ask_runner(self, request: Message) -> None:
+        """Ask it and do not wait; `runner_answer` must follow."""
+        self._start(self.runner_side, {"baseline": self.settings.baseline})
+        self._greet(self.runner_side)
+        assert self.runner_side.process is not None
+        self.runner_side.process.post(request)
+
+    def runner_answer(self) -> Message:
+        """Its answer."""
+        return self._trust(self.runner_side)
+
+    def _trust(self, side: Side, request: Message | None = None) -> Message:
+        """Ask a trusted process, or wait for its answer to what it was asked; who left it no GPU memory is blamed."""
         try:
-            return self._ask_trusted(request)
+            return self._ask_trusted(side, request)
         except WorkerError as error:
-            if self.memory is not None and tells_out_of_memory(str(error)):
-                self._blame(str(request["do"]), str(error))
+            if tells_out_of_memory(str(error)):
+                self._blame("its answer" if request is None else str(request["do"]), str(error))
             raise
 
-    def _ask_trusted(self, request: Message) -> Message:
-        side = self.trusted_side
+    def _ask_trusted(self, side: Side, request: Message | None) -> Message:
+        what = "its answer" if request is None else request["do"]
         try:
-            self._greet(side)
+            if request is not None:
+                self._greet(side)
             assert side.process is not None
-            reply = side.process.request(request, TRUSTED_TIMEOUT_S)
+            if request is not None:
+                side.process.post(request)
+            reply = side.process.answer(TRUSTED_TIMEOUT_S)
         except WorkerEndedError as error:
             side.close()
-            raise WorkerError(f"the trusted worker: {error.message} ({request['do']})\n{error.evidence}") from error
+            raise WorkerError(f"the trusted worker: {error.message} ({what})\n{error.evidence}") from error
         if "error" in reply:
             side.close()
-            raise WorkerError(f"the trusted worker: {request['do']}\n{reply['error']}")
+            raise WorkerError(f"the trusted worker: {what}\n{reply['error']}")
         return reply
 
     def candidate(self, request: Message) -> Message:
         """Ask the candidate's worker; CandidateFailedError where it fails, ends, hangs or answers nonsense."""
+        side, builds = self.candidate_side, self.builds
+        folder = side.process.builds if side.process is not None else None
+        with builds.during(request, side.loaded, folder) if builds is not None else nullcontext():
+            self.ask_candidate(request)
+            reply = self.candidate_answer(request)
+            if request["do"] in BUILDING or request.get("last"):
+                self._check_memory(str(request["do"]))
+            return reply
+
+    def ask_candidate(self, request: Message) -> None:
+        """Ask it and do not wait; `candidate_answer` must follow."""
         side = self.candidate_side
         self._greet(side)
         assert side.process is not None
+        side.process.post(request)
+
+    def candidate_answer(self, request: Message, timeout_s: float | None = None) -> Message:
+        """Its answer to this request, within the time of its kind where no other is given."""
+        side = self.candidate_side
+        assert side.process is not None
         try:
-            reply = self._ask(side.process, request)
+            reply = side.process.answer(timeout_s or self._timeout_s(request))
         except WorkerEndedError as error:
             side.close()
             raise CandidateFailedError(error.verdict, f"{error.message} ({request['do']})", error.evidence) from error
@@ -155,11 +192,14 @@ class Workers:
             if reply.get("poisoned"):
                 side.close()
             raise _reported(reply)
-        if self.memory is not None and (request["do"] in _BUILDING or request.get("last")) and self.memory.is_suspect():
-            self._blame(str(request["do"]))
-            self.memory.accuses = False  # other processes fill the device, or the trusted worker does
-            raise WorkerError("the GPU is nearly full, and the candidate's process that was ended held little of it")
         return reply
+
+    def _check_memory(self, doing: str) -> None:
+        """CandidateFailedError where the candidate has left the judge no GPU memory."""
+        if self.memory is not None and self.memory.is_suspect():
+            self._blame(doing)
+            self.memory.accuses = False  # other processes fill the device, or a trusted one does
+            raise WorkerError("the GPU is nearly full, and the candidate's process that was ended held little of it")
 
     def _blame(self, doing: str, evidence: str = "") -> None:
         """End the candidate's process; CandidateFailedError where it held more than its part of a GPU's memory."""
@@ -169,25 +209,6 @@ class Workers:
         if held:
             raise CandidateFailedError(Verdict.OUT_OF_MEMORY, f"{held} ({doing})", evidence[-8000:])
 
-    def _ask(self, process: WorkerProcess, request: Message) -> Message:
-        """One request to the candidate; what it has begun to compile and did not end is used by nobody."""
-        builds, folder = self.builds, process.builds
-        says, broken, spoilt = request["do"] in _BUILDING, False, False
-        try:
-            with builds.building(self._module(request)) if builds and says else nullcontext():
-                reply = process.request(request, self._timeout_s(request))
-            broken = request["do"] == "import" and ("error" in reply or "verdict" in reply)
-        except WorkerEndedError as error:
-            spoilt = request["do"] == "import" or error.verdict is Verdict.LIMIT_EXCEEDED
-            broken = spoilt or (folder is not None and is_locked(folder))
-            raise
-        finally:
-            if request["do"] == "import":
-                self._first.close()
-            if builds is not None and folder is not None and broken:
-                builds.forget(self.candidate_side.loaded, folder, remove=spoilt)
-        return reply
-
     def candidate_cpu_s(self) -> float:
         """CPU seconds of the candidate's process and all that it started, so far."""
         process = self.candidate_side.process
@@ -195,46 +216,31 @@ class Workers:
 
     def pids(self) -> list[int]:
         """Process ids of what is running."""
-        processes = (self.trusted_side.process, self.candidate_side.process, self.spare.process)
+        processes = (self.trusted_side.process, self.runner_side.process, self.candidate_side.process,
+                     self.spare.process)
         return [process.pid for process in processes if process is not None]
 
     def close(self) -> None:
         """End both processes, and the spare one, and give the arenas back."""
-        self.trusted_side.close()
-        self.candidate_side.close()
+        for side in (self.trusted_side, self.runner_side, self.candidate_side):
+            side.close()
         self.spare.close()
-        self._first.close()
-        for fd in self._arenas:
+        if self.builds is not None:
+            self.builds.close()
+        for fd in (*self._arenas, *self._runner_arenas):
             os.close(fd)
-        self._arenas = []
+        self._arenas, self._runner_arenas = [], []
 
     def _start_candidate(self, directory: Path | None) -> None:
         limit = self.settings.memory_limit_bytes or default_limit_bytes()
-        process = self._process_for(self.candidate_side.loaded)
+        process = self.spare.take() if self.builds is None else self.builds.process_for(
+            self.candidate_side.loaded, self.spare.take, lambda folder: self._new(self.candidate_side, folder))
         process.limit_memory(limit)
         if self.memory is not None:
             self.memory.note()
         self._start(self.candidate_side, {"candidates": None if directory is None else str(directory),
                                           "allow_passthrough": self.settings.allow_passthrough,
                                           "memory_limit_bytes": limit}, process)
-
-    def _process_for(self, loaded: str) -> WorkerProcess:
-        """The spare process, or a new one where there is something compiled for it to find.
-
-        Who is the first to import these files, of all graders of the run, holds the others back meanwhile.
-        """
-        if self.builds is None or not loaded:
-            return self.spare.take()
-        self._first.close()
-        self.waited_s += self._first.enter_context(self.builds.first(loaded, self.settings.longest_build_s))
-        folder = self.builds.of(loaded)
-        if folder is not None and not (self.builds.is_mine(loaded) and is_empty(folder)):
-            self._first.close()
-            return self._new(self.candidate_side, folder)
-        process = self.spare.take()
-        if process.builds is not None:
-            self.builds.give(loaded, process.builds)
-        return process
 
     def _start(self, side: Side, hello: dict[str, Any], process: WorkerProcess | None = None) -> None:
         if side.process is None:
@@ -245,21 +251,13 @@ class Workers:
     def _new(self, side: Side, builds: Path | None = None) -> WorkerProcess:
         if side is self.candidate_side and self.builds is not None:
             builds = builds or self.builds.fresh()
+        named = {name: os.environ[name] for name in self.settings.env if name in os.environ}
         return WorkerProcess(side.role, self._device_of(side), self._arenas_of(side), self._sandbox(), self.hidden,
-                             self.settings.disk_limit_bytes, self._variables(), builds)
-
-    def _module(self, request: Message) -> str:
-        """What is being imported or built, for people."""
-        scenario = request.get("scenario")
-        return str(request["module"] if scenario is None else scenario["op"])
-
-    def _variables(self) -> dict[str, str]:
-        """What of the user's environment is passed on by name."""
-        return {name: os.environ[name] for name in self.settings.env if name in os.environ}
+                             self.settings.disk_limit_bytes, named, builds)
 
     def _timeout_s(self, request: Message) -> float:
         """Longest that a request to the candidate may take."""
-        return self.settings.longest_build_s if request["do"] in _BUILDING else self.settings.timeout_s
+        return self.settings.longest_build_s if request["do"] in BUILDING else self.settings.timeout_s
 
     def _device_of(self, side: Side) -> str:
         """Where a side works."""
@@ -268,8 +266,9 @@ class Workers:
 
     def _arenas_of(self, side: Side) -> list[int]:
         """Descriptors of the arenas that a side sees."""
-        del side
-        return self._arenas
+        if side is self.runner_side:
+            return self._runner_arenas
+        return [*self._arenas, *self._runner_arenas] if side is self.trusted_side else self._arenas
 
     def _sandbox(self) -> Sandbox:
         """What the candidate's process is kept from."""

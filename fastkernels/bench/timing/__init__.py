@@ -6,7 +6,7 @@ from fastkernels.bench.timing.instruments import INSTRUMENTS, Instrument
 from fastkernels.bench.timing.roofline import Peaks, floor_s, roofline_s
 from fastkernels.bench.timing.schedule import BadSamplesError, Lane, TimingPlan, compare
 from fastkernels.bench.timing.statistics import Interval
-from fastkernels.bench.timing.witness import Trouble, check_times
+from fastkernels.bench.timing.witness import Trouble, check_times, too_fast
 
 __all__ = [
     "INSTRUMENTS",
@@ -23,4 +23,5 @@ __all__ = [
     "describe_environment",
     "floor_s",
     "roofline_s",
+    "too_fast",
 ]

@@ -139,20 +139,29 @@ def longest_s(method: str, reported_s: float) -> float:
     return reported_s * (1 + CUDA_LONGER) + CUDA_GAP_S
 
 
+def too_fast(times: Times, floor_s: float) -> tuple[Verdict, str] | None:
+    """TOO_FAST for a candidate's time below the least that the machine allows (see `roofline.floor_s`).
+
+    Where the baseline itself is below it the peaks were measured too low; half the baseline's time takes its place.
+    """
+    floor = floor_s if times.baseline_s >= floor_s else min(floor_s, times.baseline_s / 2)
+    if times.candidate_s >= floor:
+        return None
+    return Verdict.TOO_FAST, (f"{_us(times.candidate_s)} a call is reported; moving the data or doing the operations "
+                              f"takes {_us(floor)} at least")
+
+
 def check_times(times: Times, floor_s: float) -> Trouble | None:
     """Return the verdict on impossible or contradicted times of the candidate, or None for credible ones.
 
-    floor_s: least time that the machine allows (see `roofline.floor_s`); where the baseline itself is below it, the
-    peaks were measured too low and half the baseline's time takes its place. TOO_FAST for a reported time below it;
-    TIMING_TAMPERED where the supervisor's clock saw calls take longer than the process reported. No verdict where that
-    clock was disturbed: where what it saw allows either, or contradicts the trusted side as well.
+    TOO_FAST as in `too_fast`; TIMING_TAMPERED where the supervisor's clock saw calls take longer than the process
+    reported. No verdict where that clock was disturbed: where what it saw allows either, or contradicts the trusted
+    side as well.
     """
     reported, seen = times.candidate_s, times.candidate_seen
-    floor = floor_s if times.baseline_s >= floor_s else min(floor_s, times.baseline_s / 2)
-    if reported < floor:
-        return Verdict.TOO_FAST, (
-            f"{_us(reported)} a call is reported; moving the data or doing the operations takes {_us(floor)} at least"
-        )
+    fast = too_fast(times, floor_s)
+    if fast is not None:
+        return fast
     longest = longest_s(times.method, times.candidate_claim_s)
     if seen.most_s <= longest:
         return _disturbed_rounds(times)

@@ -300,3 +300,31 @@ def test_what_is_missing_is_said_and_refused_where_it_is_required(monkeypatch):
     with pytest.raises(DeviceError, match="sandbox require: sandbox incomplete: no Landlock"):
         KernelGrader(GraderSettings(device="cpu", sandbox="require"))
     KernelGrader(GraderSettings(device="cpu"))
+
+
+def test_the_cuda_probe_has_both_processes_write_to_each_other(monkeypatch):
+    """With a driver that is made up: memory is files, and a handle is a file's name."""
+    from fastkernels.bench.isolate import cuda_probe
+
+    written, me = [], os.getpid()
+
+    def export():
+        return 0, (b"outside" if os.getpid() == me else b"inside").ljust(64, b"\0")
+
+    def copy(function, host, *_):
+        host.raw = b"\x5a" * cuda_probe._BYTES
+
+    monkeypatch.setattr(cuda_probe, "_export", export)
+    monkeypatch.setattr(cuda_probe, "_write_to", written.append)
+    monkeypatch.setattr(cuda_probe, "_call", copy)
+    assert cuda_probe.share_with(lambda: {"no_udp": True}) == {"no_udp": True}
+    assert written == [b"inside".ljust(64, b"\0")]
+
+    def refused():
+        raise OSError("unshare: no")
+
+    with pytest.raises(OSError, match="unshare: no"):
+        cuda_probe.share_with(refused)
+    monkeypatch.setattr(cuda_probe, "_call", lambda *_: None)
+    with pytest.raises(OSError, match="does not arrive"):
+        cuda_probe.share_with(lambda: {"no_udp": True})

@@ -73,11 +73,11 @@ def test_a_judge_without_memory_blames_whoever_held_it(grader, monkeypatch, cand
     Gpu(grader, candidate)
     asked = type(grader._workers)._ask_trusted
 
-    def ask(self, request):
+    def ask(self, side, request):
         if request["do"] == "draw":
-            self.trusted_side.close()
+            side.close()
             raise WorkerError("the trusted worker: draw\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate")
-        return asked(self, request)
+        return asked(self, side, request)
 
     monkeypatch.setattr(type(grader._workers), "_ask_trusted", ask)
     result = grader.grade(rms_norm())
