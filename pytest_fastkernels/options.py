@@ -1,5 +1,6 @@
 """Every `--fk-*` option, ini key and marker of the plugin, and `Settings`, the frozen form that a run reads them in."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -71,6 +72,15 @@ def gate(text: str) -> str:
     from fastkernels.bench.kernels.gate_choice import chosen_gates
 
     chosen_gates((text,))
+    return text
+
+
+def variable(text: str) -> str:
+    """Read the name of a variable that is set here."""
+    if "=" in text:
+        raise ValueError(f"{text!r} is no name; name a variable, whose value is then that of the environment")
+    if text not in os.environ:
+        raise ValueError(f"{text!r} is not set in the environment{did_you_mean(text, list(os.environ))}")
     return text
 
 
@@ -152,8 +162,12 @@ OPTIONS = (
     Option("require_gates", "Fail a scenario whose kernel fails a deployment gate that was tried."),
     Option("timeout", "Seconds that one call into the candidate's process may take before it counts as hung.",
            "SECONDS", positive, 60.0, ini=True),
+    Option("build_timeout", "The same for its import and for building its module, in which it may compile. Without it, "
+           "300, or --fk-timeout where that is under 60.", "SECONDS", positive, ini=True),
     Option("memory_limit", "GiB of host memory that a candidate's processes may take. Without it, half of what is "
            "available when they start.", "GIB", positive, ini=True),
+    Option("env", "Variables of the environment that worker processes see besides those that Python, torch, CUDA, "
+           "Triton and compilers work by; keys and tokens are never among those.", "NAME", variable, many=True),
     Option("sandbox", "What confines a candidate's process: auto (all that the kernel has, with a warning where "
            "something is missing), require (an error there) or off.", "MODE", partial(word, allowed=SANDBOXES),
            "auto", ini=True),
@@ -213,8 +227,12 @@ class Settings:
     """A failed gate fails the test."""
     timeout: float
     """Seconds before a call counts as hung."""
+    build_timeout: float | None
+    """Seconds before an import or a build counts as hung; None for 300, or `timeout` where that is under 60."""
     memory_limit: float | None
     """GiB of host memory for a candidate's processes; None for half of what is available."""
+    env: tuple[str, ...]
+    """Variables that workers see besides the usual ones."""
     sandbox: str
     """`auto`, `require` or `off`."""
     seed: int | None

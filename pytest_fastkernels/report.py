@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fastkernels.results import LeftOut, ScenarioResult, Verdict
+from pytest_fastkernels.grading import compiling
 from pytest_fastkernels.progress import Progress
 from pytest_fastkernels.record import from_wire
 from pytest_fastkernels.table import WIDTH, make_table, seconds
@@ -197,6 +198,9 @@ class Report:
         now = time.monotonic()
         oldest = min(self.running.items(), key=lambda pair: pair[1], default=("", now))
         what = f", {oldest[0]} for {now - oldest[1]:.0f} s" if oldest[0] else ""
+        building = compiling(self.fk)
+        if building is not None:
+            what = f", compiling {building.module.rpartition('.')[2]} for {time.time() - building.since:.0f} s"
         return f"fastkernels: {len(record.results)} of {len(record.expected)} graded in {record.wall_s:.0f} s{what}"
 
 

@@ -220,7 +220,7 @@ class ScenarioResult:
     candidate_path: str | None = None
     """File of the candidate; for a level above it, the operators replaced below."""
     candidate_sha256: str | None = None
-    """Hash over that file as graded and the helpers that it imports."""
+    """Hash over that file as graded, the helpers that it imports and the files beside it that it can read."""
     replaced: tuple[str, ...] = ()
     """Candidates that the graded module reaches, such as `L1.rms_norm`."""
     ran_through: tuple[str, ...] = ()
@@ -237,7 +237,7 @@ class ScenarioResult:
     seed: int = 0
     """Seed of the run's draws."""
     wall_s: float = 0.0
-    """Seconds that grading took in all."""
+    """Seconds that grading took, without waiting for other graders; about 0 for a finding that was taken over."""
     overhead_s: float = 0.0
     """Part of wall_s in which no graded code ran."""
     reproduce: str = ""

@@ -1,9 +1,12 @@
 """What a run prints."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from fastkernels.bench.kernels import GraderSettings, KernelGrader
+from fastkernels.bench.kernels.builds import Builds
 from fastkernels.results import Correctness, ScenarioResult, Timing, Verdict, WorstElement
 from pytest_fastkernels import report
 from pytest_fastkernels.failure import EVIDENCE_WIDTH, failure_text
@@ -219,3 +222,17 @@ def test_a_long_line_of_evidence_is_cut():
 def test_a_failure_without_numbers_still_says_how_to_reproduce_it():
     text = failure_text(result(1, Verdict.CRASHED, message="killed by SIGSEGV", reproduce="pytest 'op[m1]'"))
     assert text == "crashed: killed by SIGSEGV\nreproduce: pytest 'op[m1]'"
+
+
+def test_a_long_build_is_shown_as_compiling(monkeypatch, tmp_path):
+    builds = Builds(tmp_path)
+    grader = KernelGrader(GraderSettings(device="cpu"), lock_dir=tmp_path)
+    fk = SimpleNamespace(grader=grader, record=SimpleNamespace(results=[], expected={"a": 1}, wall_s=2.0))
+    shown = report.Report.__new__(report.Report)
+    shown.fk, shown.running = fk, {}
+    with builds.building("L1.rms_norm"):
+        assert "compiling" not in shown._describe()
+        monkeypatch.setattr("pytest_fastkernels.grading.COMPILING_S", 0.0)
+        assert "graded in 2 s, compiling rms_norm for " in shown._describe()
+    assert "compiling" not in shown._describe()
+    builds.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import fastkernels
+from fastkernels.bench.isolate.environment import allowed
 from fastkernels.bench.isolate.starter.shared import starters
 from fastkernels.env import STARTERS, worker_start
 
@@ -75,11 +76,11 @@ def launch(role: str, words: Sequence[str], own: Mapping[str, str], log: int, co
 
 
 def worker_environment() -> dict[str, str]:
-    """This process's environment, with EQUAL_TERMS where it says nothing of them.
+    """What workers may see of this process's environment, with EQUAL_TERMS where it says nothing of them.
 
     In a checkout that is not installed, with the checkout on the path.
     """
-    environment = {**EQUAL_TERMS, **os.environ}
+    environment = {**EQUAL_TERMS, **allowed(os.environ)}
     environment.pop(STARTERS, None)
     root = Path(fastkernels.__file__).resolve().parents[1]
     if root.name not in ("site-packages", "dist-packages"):

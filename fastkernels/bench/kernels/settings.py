@@ -16,6 +16,8 @@ from fastkernels.bench.kernels.gate_choice import chosen_gates
 from fastkernels.errors import DeviceError, one_of
 
 DEVICES = ("auto", "cpu", "cuda")
+BUILD_TIMEOUT_S = 300.0
+"""nvcc takes a minute for a file that includes torch's headers, more on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,10 @@ class GraderSettings:
     seed: int = 0
     """Seed of weights and inputs."""
     timeout_s: float = 60.0
-    """Longest that one request to the candidate's process may take (import, build, a call, a round of timed calls)."""
+    """Longest that one request to the candidate's process may take (a call, a round of timed calls)."""
+    build_timeout_s: float | None = None
+    """The same for its import and for building its module, in which it may compile; None is BUILD_TIMEOUT_S, or
+    `timeout_s` where that is under its default."""
     timing: bool = True
     """False checks correctness only."""
     num_warmup: int = 10
@@ -57,9 +62,18 @@ class GraderSettings:
     """Host memory that the candidate's processes may take; None is half of what is available when they start."""
     disk_limit_bytes: int = 8 * 1024**3
     """Files that the candidate's process may have in its scratch directory."""
+    env: tuple[str, ...] = ()
+    """Variables of the user's environment that workers see besides those that every worker may."""
     sandbox: str = "auto"
     """What confines the candidate's process: `auto` (all that the kernel has), `require` (an error where something is
     missing) or `off`."""
+
+    @property
+    def longest_build_s(self) -> float:
+        """Longest that an import or a build may take."""
+        if self.build_timeout_s is not None:
+            return self.build_timeout_s
+        return BUILD_TIMEOUT_S if self.timeout_s >= GraderSettings.timeout_s else self.timeout_s
 
     def __post_init__(self) -> None:
         for name, allowed in (("device", DEVICES), ("baseline", BASELINES), ("sandbox", MODES)):
@@ -83,7 +97,8 @@ class GraderSettings:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         data["candidates_dir"] = None if self.candidates_dir is None else str(self.candidates_dir)
         data["manifest"] = None if self.manifest is None else str(self.manifest)
-        return {**data, "gates": [str(gate) for gate in chosen_gates(self.gates)], "seqlens": list(self.seqlens)}
+        return {**data, "gates": [str(gate) for gate in chosen_gates(self.gates)], "seqlens": list(self.seqlens),
+                "env": list(self.env)}
 
 
 def resolve_device(device: str) -> str:
