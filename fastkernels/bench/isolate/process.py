@@ -101,7 +101,7 @@ class WorkerProcess:
             self._watch.limits = replace(self._watch.limits, memory_bytes=limit_bytes)
 
     def request(self, message: Message, timeout_s: float) -> Message:
-        """Send one message and return the answer; WorkerEndedError where none comes within `timeout_s`."""
+        """Send one message and return the answer, as `post` and `answer` do."""
         self.post(message)
         return self.answer(timeout_s)
 
@@ -112,7 +112,7 @@ class WorkerProcess:
             protocol.send(self._socket, {**message, "id": self._request_id}, time.monotonic() + REAP_S)
 
     def answer(self, timeout_s: float) -> Message:
-        """Return the answer to the last `post`."""
+        """Return the answer to the last `post`; WorkerEndedError where none comes within `timeout_s`."""
         try:
             reply = protocol.receive(self._socket, time.monotonic() + timeout_s, self._pidfd,
                                      self._look if self._watch else None)

@@ -91,13 +91,17 @@ def grader(tmp_path_factory):
 @pytest.fixture
 def little_patience(monkeypatch):
     """The supervisor waits HANG_S for a strided call; all else, as a first trace on a busy machine, has its time."""
-    def impatient(self, message, timeout_s):
-        waits_s = HANG_S if message.get("gate") == Gate.STRIDED else timeout_s
-        return request(self, message, waits_s)
+    def impatient(self, timeout_s):
+        return answer(self, HANG_S if getattr(self, "asked", {}).get("gate") == Gate.STRIDED else timeout_s)
 
-    request = WorkerProcess.request
+    def noted(self, message):
+        self.asked = message
+        post(self, message)
+
+    post, answer = WorkerProcess.post, WorkerProcess.answer
     with monkeypatch.context() as patched:
-        patched.setattr(WorkerProcess, "request", impatient)
+        patched.setattr(WorkerProcess, "post", noted)
+        patched.setattr(WorkerProcess, "answer", impatient)
         yield
 
 
