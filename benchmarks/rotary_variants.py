@@ -4,6 +4,7 @@ The heads are rotated in 48 of 64 elements, by angles that Llama 3's scaling giv
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -86,18 +87,25 @@ def rotation(
 
 def of_float64(module: RotaryEmbedding) -> torch.Tensor:
     """Cosines and sines of angles in float64, rounded once: nearer to the truth than the operator's own."""
+    return _exact().to(module.cos_sin_cache.dtype)
+
+
+@cache
+def _exact() -> torch.Tensor:
     exponents = torch.arange(0, ROTATED, 2, dtype=torch.float64) / ROTATED
-    return _table(llama3_frequencies(BASE**-exponents, SCALING), torch.float64, module)
+    return _table(llama3_frequencies(BASE**-exponents, SCALING), torch.float64)
 
 
 def of_rounded_frequencies(module: RotaryEmbedding) -> torch.Tensor:
     """Frequencies in half precision."""
-    return _table(module.inverse_frequencies().to(module.cos_sin_cache.dtype).float(), torch.float32, module)
+    dtype = module.cos_sin_cache.dtype
+    return _table(module.inverse_frequencies().to(dtype).float(), torch.float32).to(dtype)
 
 
 def of_rounded_positions(module: RotaryEmbedding) -> torch.Tensor:
     """Positions in half precision."""
-    return _table(module.inverse_frequencies(), module.cos_sin_cache.dtype, module)
+    dtype = module.cos_sin_cache.dtype
+    return _table(module.inverse_frequencies(), dtype).to(dtype)
 
 
 def of_other(**changes: Any) -> Callable[[RotaryEmbedding], torch.Tensor]:
@@ -110,9 +118,9 @@ def in_fp8(module: RotaryEmbedding) -> torch.Tensor:
     return module.cos_sin_cache.to(FP8).to(module.cos_sin_cache.dtype)
 
 
-def _table(frequencies: torch.Tensor, counted_in: torch.dtype, module: RotaryEmbedding) -> torch.Tensor:
+def _table(frequencies: torch.Tensor, counted_in: torch.dtype) -> torch.Tensor:
     angles = torch.outer(torch.arange(POSITIONS).to(counted_in).to(frequencies.dtype), frequencies)
-    return torch.cat((angles.cos(), angles.sin()), dim=-1).to(module.cos_sin_cache.dtype)
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32

@@ -47,8 +47,10 @@ class Numbers:
     """That row."""
     row_rel_l2: float
     """Its |x - r| / |r|."""
-    room: float = 0.0
-    """What the whole may be off by the operator's own error model; 0 without one."""
+    rounding: float = 0.0
+    """The largest error that the operator's error model allows an element for roundings; 0 without one."""
+    constant: float = 0.0
+    """L2 norm of what its model allows for constants; 0 without such."""
 
     @property
     def rel_l2(self) -> float:
@@ -81,9 +83,9 @@ def gather(
 
     All are of the same shape; `reference` is of the oracle's dtype. Rows of `got` are judged by the baseline's own, and
     elements may be off by `spread` times the root mean square of the baseline's error in their row besides, and by
-    `rounding` and `constant`, of the same shape too. A row may be off by the largest of `rounding`, since independent
-    errors add up to more only where the floor is larger, and by the norm of `constant`. A row of `baseline` itself may
-    be off by `baseline_factor` floors.
+    `rounding` and `constant`, of the same shape too. To a row the largest of `rounding` is allowed besides (many such
+    errors average out, one may be most of the norm), or the norm of `constant`. A row of `baseline` may itself be off
+    by `baseline_factor` floors.
     """
     width = reference.shape[-1] if reference.dim() else 1
     rows = prod(reference.shape[:-1]) if reference.dim() else 1
@@ -110,7 +112,7 @@ def gather(
             if base_error is None and spread:
                 allowed += (error_norm * (spread / sqrt(max(1, width)))).unsqueeze(1)
             most = floor * baseline_factor if base_error is None else torch.maximum(floor, base_error * ROW_FACTOR)
-            most = torch.maximum(torch.maximum(most, rooms[0]), rooms[1]) + slack
+            most = torch.maximum(most + rooms[0], rooms[1]) + slack
             side.append(_side(part, piece, error.abs_(), allowed, error_norm, norm, most, rooms, first))
             base_error = error_norm
     return [torch.stack(side) if side else torch.zeros(0, FIELDS, dtype=torch.float64, device=reference.device)
@@ -156,14 +158,16 @@ def read(rows: Sequence[Sequence[float]], shape: Sequence[int]) -> Numbers:
         shape=shape, ratio=worst[0], at=int(worst[1]), expected=worst[2], got=worst[3],
         wrong=int(sum(row[4] for row in rows)), max_abs=max((row[5] for row in rows), key=_order),
         error=error, norm=norm, row_ratio=by_row[8] if judged else 0.0, row=int(by_row[9]),
-        row_rel_l2=by_row[10], room=max(*(row[11] for row in rows), sqrt(sum(row[12] for row in rows))),
+        row_rel_l2=by_row[10], rounding=max(row[11] for row in rows),
+        constant=sqrt(sum(row[12] for row in rows)),
     )
 
 
 def scale_ratio(limits: Limits, baseline: Numbers, got: Numbers) -> float:
     """Error norm of a whole tensor over what is allowed beside this baseline; over 1 breaks the scale-free rule."""
     slack = 2 * sqrt(max(1, prod(got.shape))) * limits.tiny
-    return got.error / (max(limits.floor * got.norm, SCALE_FACTOR * baseline.error, got.room) + slack)
+    usual = max(limits.floor * got.norm, SCALE_FACTOR * baseline.error) + got.rounding
+    return got.error / (max(usual, got.constant) + slack)
 
 
 def baseline_ratio(limits: Limits, baseline: Numbers, factor: float = BASELINE_FACTOR) -> float:
