@@ -262,7 +262,7 @@ class RotaryEmbedding(Op):
 
     def _sizes(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """|cos| and |sin| of these positions: [T, 1, rotary_dim / 2] each."""
-        cos, sin = self.cos_sin_cache[positions].abs().unsqueeze(1).chunk(2, dim=-1)
+        cos, sin = self.cos_sin_cache.index_select(0, positions).abs().unsqueeze(1).chunk(2, dim=-1)
         return cos, sin
 
     def _errors(
