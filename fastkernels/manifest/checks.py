@@ -22,6 +22,8 @@ _VARIANT = re.compile(r"^[a-z0-9_]*$")
 _SIZE_KEY = re.compile(r"^num_|_size$|_dim$|_embeddings$|^top_k$")
 REFERENCES = ("of", "beside", "correction")
 """Arguments of generators that name an earlier input."""
+BOUNDARIES = ("cu_seqlens", "same_as")
+"""Generators of what `longest` may be asked of."""
 _NUMBER_TEXT = re.compile(r"^[+-]?\d+(\.\d*)?[eE][+-]?\d+$")
 
 
@@ -150,6 +152,7 @@ def _input_problems(path: str, spec: InputRow, counts: list[int], earlier: Mappi
         for key in ("shape", "dtype"):
             if getattr(spec, key):
                 yield f"{path}.{key}", f"{spec.values} makes no tensor and has none"
+        yield from _reference_problems(path, spec, earlier)
         return
     if spec.dtype not in generator.dtypes:
         yield f"{path}.dtype", f"{one_of(spec.dtype, generator.dtypes)}" if spec.dtype else "missing"
@@ -247,6 +250,8 @@ def _reference_problems(path: str, spec: InputRow, earlier: Mapping[str, InputRo
                                               f"{did_you_mean(name, earlier)}")
         elif spec.values == "same_as" and (other.shape, other.dtype) != (spec.shape, spec.dtype):
             yield path, f"shape and dtype differ from those of {name}: {other.shape} {other.dtype}"
+        elif spec.values == "longest" and other.values not in BOUNDARIES:
+            yield f"{path}.args.of", f"{name} is {other.values}, not the boundaries of sequences ({BOUNDARIES[0]})"
 
 
 def _duplicates(path: str, name: str, entry: EntryRow, addresses: dict[str, str]) -> Iterator[Problem]:

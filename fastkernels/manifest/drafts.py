@@ -67,6 +67,11 @@ def literal(value: Any) -> Input:
     return {"values": "literal", "args": {"value": value}}
 
 
+def longest(boundaries: str) -> Input:
+    """Return the manifest form of the length of the longest sequence between these boundaries."""
+    return {"values": "longest", "args": {"of": boundaries}}
+
+
 def times(factor: int, name: str = "tokens") -> str:
     """Return `8*tokens`, or `tokens` for a factor of 1."""
     return f"{factor}*{name}" if factor > 1 else name

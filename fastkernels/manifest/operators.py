@@ -6,7 +6,17 @@ from typing import Any
 
 from fastkernels.manifest.config import Layer
 from fastkernels.manifest.contexts import CACHED_TOKENS, DECODE_KEYS, PAGE_SIZE, SPARE_PAGES
-from fastkernels.manifest.drafts import ALL_TOKENS, DECODE_TOKENS, PREFILL_TOKENS, Draft, Input, literal, tensor, times
+from fastkernels.manifest.drafts import (
+    ALL_TOKENS,
+    DECODE_TOKENS,
+    PREFILL_TOKENS,
+    Draft,
+    Input,
+    literal,
+    longest,
+    tensor,
+    times,
+)
 from fastkernels.manifest.shard import Shard
 
 RAGGED_SEQUENCES = 8
@@ -232,8 +242,8 @@ def flash_attn_prefill(shard: Shard) -> Iterator[Draft]:
                 "value": key,
                 "cu_seqlens_q": cu_seqlens(total="tokens"),
                 "cu_seqlens_k": cu_seqlens(total=total_k) if cached else same,
-                "max_seqlen_q": literal("tokens"),
-                "max_seqlen_k": literal(total_k),
+                "max_seqlen_q": longest("cu_seqlens_q") if sequences > 1 else literal("tokens"),
+                "max_seqlen_k": longest("cu_seqlens_k") if sequences > 1 else literal(total_k),
                 **_sinks(shard),
             }
             variant = "_".join(filter(None, (kind, batch)))

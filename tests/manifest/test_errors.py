@@ -184,7 +184,7 @@ GENERATORS = [
         "dtype: bfloat16, values: normals",
         f"{ENTRY}.inputs.x.values: 'normals' is not one of normal, rank_part, routed, router_logits, routing_weights, "
         "topk_ids, expert_choices, sorted_token_ids, block_experts, padded_rows, literal, positions, token_ids, "
-        "slot_mapping, block_table, seqused_k, cu_seqlens, same_as, batch_slots, batch_positions, key_slots. "
+        "slot_mapping, block_table, seqused_k, cu_seqlens, longest, same_as, batch_slots, batch_positions, key_slots. "
         "Did you mean 'normal'?",
     ),
     (
@@ -196,6 +196,16 @@ GENERATORS = [
         "args: {std: 0.5}",
         "args: {sdt: 0.5}",
         f"{STORE}.inputs.key_cache.args.sdt: unknown argument; normal takes std, mean. Did you mean 'std'?",
+    ),
+    (
+        X,
+        f"{X}\n        most: {{values: longest, args: {{of: x}}}}",
+        f"{ENTRY}.inputs.most.args.of: x is normal, not the boundaries of sequences (cu_seqlens)",
+    ),
+    (
+        X,
+        "x: {values: longest, args: {of: ends}}",
+        f"{ENTRY}.inputs.x.args.of: 'ends' is no earlier input; those are none",
     ),
     (
         X,
