@@ -149,7 +149,7 @@ def _input_problems(path: str, spec: InputRow, counts: list[int], earlier: Mappi
     if generator.from_context:
         yield from _batch_problems(path, spec, {name.removeprefix(context.PREFIX) for name in earlier})
     if not generator.tensor:
-        for key in ("shape", "dtype"):
+        for key in ("shape", "dtype", "strides"):
             if getattr(spec, key):
                 yield f"{path}.{key}", f"{spec.values} makes no tensor and has none"
         yield from _reference_problems(path, spec, earlier)
@@ -165,7 +165,26 @@ def _input_problems(path: str, spec: InputRow, counts: list[int], earlier: Mappi
             sizes_right = False
             yield f"{path}.shape[{index}]", problem
     if sizes_right and spec.shape:
+        yield from _stride_problems(f"{path}.strides", spec, counts)
         yield from _fit_problems(path, spec, counts, earlier)
+
+
+def _stride_problems(path: str, spec: InputRow, counts: list[int]) -> Iterator[Problem]:
+    """Yield the first stride with which elements lie on each other; the last dimension's is 1."""
+    if not spec.strides:
+        return
+    if len(spec.strides) != len(spec.shape):
+        yield path, f"{spec.strides} are not the strides of {len(spec.shape)} dimensions"
+        return
+    if spec.strides[-1] != 1:
+        yield f"{path}[{len(spec.strides) - 1}]", f"{spec.strides[-1]} is not 1: elements of a row lie together"
+        return
+    most = max(counts, default=1)
+    for place in range(len(spec.shape) - 2, -1, -1):
+        least = resolve_dim(spec.shape[place + 1], most) * spec.strides[place + 1]
+        if spec.strides[place] < least:
+            yield f"{path}[{place}]", f"{spec.strides[place]} is under {least}, the elements that lie within one step"
+            return
 
 
 def _rank_problems(path: str, spec: InputRow, uses: list[str]) -> Iterator[Problem]:

@@ -38,7 +38,7 @@ UNKNOWN_KEYS = [
     (
         X,
         X.replace("dtype", "dtpye"),
-        f"{ENTRY}.inputs.x.dtpye: unknown key; allowed are shape, dtype, values, args. Did you mean 'dtype'?",
+        f"{ENTRY}.inputs.x.dtpye: unknown key; allowed are shape, dtype, strides, values, args. Did you mean 'dtype'?",
     ),
 ]
 
@@ -166,6 +166,13 @@ SHAPES = [
     ("[tokens, 4096]", "[0*tokens, 4096]", f"{ENTRY}.inputs.x.shape[0]: '0*tokens' is not {SIZE}"),
     (X, "x: {dtype: bfloat16, values: normal}", f"{ENTRY}.inputs.x.shape: missing"),
     (X, "x: {shape: [tokens], values: normal}", f"{ENTRY}.inputs.x.dtype: missing"),
+    (X, X.replace("dtype", "strides: [4097], dtype"),
+     f"{ENTRY}.inputs.x.strides: [4097] are not the strides of 2 dimensions"),
+    (X, X.replace("dtype", "strides: [4097, 2], dtype"),
+     f"{ENTRY}.inputs.x.strides[1]: 2 is not 1: elements of a row lie together"),
+    (X, X.replace("dtype", "strides: [4095, 1], dtype"),
+     f"{ENTRY}.inputs.x.strides[0]: 4095 is under 4096, the elements that lie within one step"),
+    (X, X.replace("dtype", "strides: [wide, 1], dtype"), f"{ENTRY}.inputs.x.strides[0]: 'wide' is not a whole number"),
     (
         "dtype: bfloat16, values: normal",
         "dtype: floaty, values: normal",

@@ -12,6 +12,10 @@ CUDA_GATES = (Gate.STREAM, Gate.NO_SYNC, Gate.CUDA_GRAPH)
 """Gates that only CUDA has."""
 
 
+OWN_STRIDES = "its model passes slices, and so did every call before"
+"""Why `strided` has nothing to add to a scenario."""
+
+
 def run_gates(attempt: Attempt) -> None:
     """Run each gate once and note what came of it. A gate that ends the candidate's process costs itself only."""
     for gate in chosen_gates(attempt.settings.gates):
@@ -58,7 +62,8 @@ def _judged(attempt: Attempt, gate: Gate) -> GateResult:
             return _failed(str(captured["gate_failed"]))
     drawn = attempt.trusted({"do": "draw", "strided": gate is Gate.STRIDED})
     if gate is Gate.STRIDED and not drawn["strided"]:
-        return GateResult(GateOutcome.NOT_APPLICABLE, "no model passes it slices of this shape")
+        own = any(spec.strides for spec in attempt.scenario.inputs)
+        return GateResult(GateOutcome.NOT_APPLICABLE, OWN_STRIDES if own else "no model passes it slices of this shape")
     answer = _ask(attempt, gate, drawn, {})
     if "gate_failed" in answer:
         return _failed(str(answer["gate_failed"]))

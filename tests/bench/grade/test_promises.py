@@ -217,7 +217,7 @@ def batches() -> list[Scenario]:
 
 
 def refused_by_an_engine(values: dict[str, Any], tokens: int) -> list[str]:
-    """What no scheduler sends: prompts of no token, more of them than tokens, wrong maxima, pages that are not there."""
+    """What no scheduler sends: prompts of no token, more of them than tokens, wrong maxima, pages that lack."""
     found = []
     if "cu_seqlens_q" in values:
         new, keys = values["cu_seqlens_q"].diff(), values["cu_seqlens_k"].diff()
