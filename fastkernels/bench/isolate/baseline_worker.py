@@ -28,7 +28,7 @@ from fastkernels.bench.isolate.batch import Called, hand_over
 from fastkernels.bench.isolate.bits import rolled, same_bits
 from fastkernels.bench.isolate.build import build, held_by, state_of
 from fastkernels.bench.isolate.files import ARENAS
-from fastkernels.bench.isolate.gates import as_slices, has_slices
+from fastkernels.bench.isolate.gates import as_slices, contiguous_ones, has_slices
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
 from fastkernels.bench.isolate.providers.check import check_stand_in
 from fastkernels.bench.isolate.providers.stand_in import NoStandInError, Provider, StandIn, open_provider
@@ -120,6 +120,7 @@ class BaselineService(Service):
             self._timed_seed = self._draw.seed
         self._before = _moved_along(self.sets[0], len(self.sets)) if more else self._make_inputs()
         names = self._module.strided_inputs(self._before) if isinstance(self._module, Op) else ()
+        names = contiguous_ones(self._before, names)
         if message.get("strided"):
             self._before = as_slices(self._before, names)
         tensors = {name: value for name, value in self._before.items() if isinstance(value, torch.Tensor)}
@@ -410,7 +411,8 @@ def _equal(a: Any, b: Any) -> bool:
 
 def _moved_along(inputs: Mapping[str, Any], by: int) -> dict[str, Any]:
     """Other inputs of the same shapes: every float tensor rotated by a few elements, the rest as it is."""
-    return {name: rolled(value, by) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+    return {name: private_copy(value).copy_(rolled(value, by))
+            if isinstance(value, torch.Tensor) and value.is_floating_point() else value
             for name, value in inputs.items()}
 
 

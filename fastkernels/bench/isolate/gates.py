@@ -114,6 +114,11 @@ _WAYS = {Gate.STRIDED: GateCalls._plainly, Gate.COMPILE: GateCalls._compiled, Ga
          Gate.NO_SYNC: GateCalls._without_sync, Gate.CUDA_GRAPH: GateCalls._replayed}
 
 
+def contiguous_ones(inputs: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    """Those named that have no gaps yet: all calls of a scenario whose model passes slices have them."""
+    return tuple(name for name in names if isinstance(inputs.get(name), torch.Tensor) and inputs[name].is_contiguous())
+
+
 def as_slices(inputs: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The inputs with those named as slices of wider tensors: unit stride in the last dimension, gaps between rows."""
     return {name: _as_slice(value) if name in names and isinstance(value, torch.Tensor) and value.dim() > 1 else value

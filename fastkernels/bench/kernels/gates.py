@@ -16,6 +16,10 @@ NOT_IN_A_GRAPH = "a graph lacks what runs on a stream of its own and what Python
 """What is said of a replay that is wrong where plain calls were right."""
 
 
+OWN_STRIDES = "its model passes slices, and so did every call before"
+"""Why `strided` has nothing to add to a scenario."""
+
+
 def run_gates(attempt: Attempt) -> None:
     """Run each gate once and note what came of it. A gate that ends the candidate's process costs itself only."""
     for gate in chosen_gates(attempt.settings.gates):
@@ -62,7 +66,8 @@ def _judged(attempt: Attempt, gate: Gate) -> GateResult:
                 return _failed(str(captured["gate_failed"]))
         drawn = attempt.trusted({"do": "draw", "strided": gate is Gate.STRIDED})
     if gate is Gate.STRIDED and not drawn["strided"]:
-        return GateResult(GateOutcome.NOT_APPLICABLE, "no model passes it slices of this shape")
+        own = any(spec.strides for spec in attempt.scenario.inputs)
+        return GateResult(GateOutcome.NOT_APPLICABLE, OWN_STRIDES if own else "no model passes it slices of this shape")
     with nullcontext() if gate is Gate.COMPILE else attempt.share.on_the_device():
         answer = _ask(attempt, gate, drawn, {})
     if "gate_failed" in answer:
