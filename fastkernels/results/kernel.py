@@ -225,6 +225,8 @@ class ScenarioResult:
     """Candidates that the graded module reaches, such as `L1.rms_norm`."""
     correctness: Correctness | None = None
     """Numbers of the correctness rules, where it got that far."""
+    sweep: str = ""
+    """What a sweep over token counts has covered, or why there was none; empty where it did not get that far."""
     timing: Timing | None = None
     """Times; only with a correct verdict."""
     gates: dict[str, GateResult] = field(default_factory=dict)

@@ -33,6 +33,8 @@ from fastkernels.bench.isolate.providers.check import check_stand_in
 from fastkernels.bench.isolate.providers.stand_in import NoStandInError, Provider, StandIn, open_provider
 from fastkernels.bench.isolate.service import Service, private_copy
 from fastkernels.bench.isolate.slots import Slot
+from fastkernels.bench.isolate.sweep import Sweep, no_answer
+from fastkernels.bench.isolate.sweep_plan import Planner, one_thread
 from fastkernels.bench.isolate.tree import rebuild
 from fastkernels.bench.isolate.work import measure_work
 from fastkernels.bench.timing import describe_environment
@@ -71,6 +73,7 @@ class BaselineService(Service):
         self._written: set[str] = set()
         self._own: Own | None = None
         self._judge: Judge | None = None
+        self._sweep: Sweep | None = None
         self._provider: Provider | None = None
         self._stand_in: StandIn | None = None
 
@@ -170,6 +173,31 @@ class BaselineService(Service):
         number = message["index"]
         self._before = self._batch[number]
         return self._judged(message["answer"], f"{number}/")
+
+    def on_draw_sweep(self, message: Message) -> Message:
+        """Lay the inputs of many calls at different token counts into the arena, or say why there are none."""
+        assert self._module is not None
+        assert self._judge is not None
+        planner = Planner(self._scenario, self._module, self._judge, self.device, message["seed"])
+        with one_thread():
+            sweep = self._sweep = Sweep(planner, planner.plan(), self.inputs, self.outputs)
+            if sweep.plan.why_not:
+                return {"why_not": sweep.plan.why_not}
+            drawn = sweep.lay_out()
+            self.outputs.reserve(sweep.room())
+        self.synchronize()
+        return {**drawn, "arenas": {"inputs": self.inputs.reference(), "outputs": self.outputs.reference()}}
+
+    def on_judge_sweep(self, message: Message) -> Message:
+        """Judge the answer to the calls of a sweep from number `first` on, all at once."""
+        assert self._sweep is not None
+        try:
+            with one_thread():
+                finding = self._sweep.judge(message["first"], message["answer"])
+        except (ProtocolError, KeyError, TypeError, ValueError) as error:
+            finding = no_answer(error)
+        self._findings.append(finding)
+        return {"finding": _plain(merge(self._findings))}
 
     def on_reload(self, message: Message) -> Message:
         """Give the module other weights, as a running server is handed new ones, and share them; nothing is timed then.
@@ -287,7 +315,7 @@ class BaselineService(Service):
     def free(self) -> None:
         """Free what the scenario before has left."""
         self._draws, self._before, self._slots, self._findings, self._batch = [], {}, [], [], []
-        self._judge = self._module = self._own = self._stand_in = self._called = None
+        self._judge = self._module = self._own = self._stand_in = self._called = self._sweep = None
         for arena in (self.weights, self.inputs, self.outputs, self.shared):
             arena.release()
         super().free()

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fastkernels.bench.isolate.arena import Arena
+from fastkernels.bench.isolate.batch import call_batch
 from fastkernels.bench.isolate.bits import same_bits
 from fastkernels.bench.isolate.build import build, everything_of, held_by, state_of
 from fastkernels.bench.isolate.failure import failure
@@ -154,6 +155,27 @@ class CandidateService(Service):
                     tensor.copy_(inputs[name])
             self.synchronize()
         return {**report, "weights_changed": self._changed_weights() if compare else [], "ran_s": ran_s}
+
+    def on_sweep(self, message: Message) -> Message:
+        """Call forward once on each of several sets of inputs, of different token counts, and hand all outputs over."""
+        self.follow(message)
+        self._previous, counts = [], iter(message["counts"])
+        batch = [self.read_inputs({"inputs": inputs}) for inputs in message["batch"]]
+        started, count = time.perf_counter(), 0
+
+        def one(**arguments: Any) -> Any:
+            nonlocal count
+            count = next(counts)
+            return self.bare_call()(**arguments)
+
+        try:
+            called = call_batch(one, batch)
+            slots = self.outputs.place(called.leaves)
+            self.synchronize()
+        except Exception as error:
+            return self._failed(error, Verdict.FORWARD_ERROR, f"forward, at {count} tokens in a sweep of token counts,")
+        return {"trees": called.trees, "slots": None if slots is None else [slot.to_dict() for slot in slots],
+                "weights_changed": self._changed_weights(), "ran_s": time.perf_counter() - started}
 
     def on_gate(self, message: Message) -> Message:
         """Call forward as a deployment gate does, on the inputs in the arena; or only capture a CUDA graph for it."""

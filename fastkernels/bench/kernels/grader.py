@@ -57,6 +57,7 @@ class KernelGrader:
         self._ranks: RankGroup | None = None
         self._files: CandidateFiles | None = None
         self._broken: dict[tuple[str, str], Found] = {}
+        self._swept: dict[str, str] = {}
         self._environment: dict[str, Any] | None = None
 
     def prepare(self) -> None:
@@ -149,8 +150,8 @@ class KernelGrader:
             category=scenario.category, shape_key=scenario.shape_key, verdict=found.verdict, message=found.message,
             device=self.device, baseline_provider=found.provider, self_test=not reached.modules,
             candidate_path=reached.path, candidate_sha256=reached.sha256, replaced=reached.modules,
-            correctness=found.correctness, timing=found.timing, gates=found.gates, evidence=found.evidence,
-            seed=self.settings.seed, wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s),
+            correctness=found.correctness, sweep=found.sweep, timing=found.timing, gates=found.gates,
+            evidence=found.evidence, seed=self.settings.seed, wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s),
             reproduce=command(scenario, self.settings))
 
     def _find(self, scenario: Scenario, reached: Reached) -> Found:
@@ -183,7 +184,7 @@ class KernelGrader:
         if scenario.ranks == 1:
             self._workers.hide(scenario)
             self._workers.ready(directory, loaded)
-            return run(Attempt(self._workers, self.settings, scenario))
+            return run(Attempt(self._workers, self.settings, scenario, loaded=loaded, swept=self._swept))
         if self._ranks is None:
             self._workers.close()
             self._ranks = RankGroup(self.settings, self.device, scenario.ranks)

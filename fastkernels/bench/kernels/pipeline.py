@@ -43,6 +43,8 @@ class Found:
     """Seconds spent waiting for another process to finish its timing."""
     imported: bool = False
     """Whether the candidate's import has succeeded."""
+    sweep: str = ""
+    """What a sweep over token counts has covered, or why there was none."""
     harness_failed: bool = False
     """Whether the harness, not the candidate, is what failed."""
 
@@ -70,9 +72,15 @@ class Attempt:
     """Bytes of the weights that both workers hold."""
     built: Message = field(default_factory=dict)
     """The request that built the candidate's module."""
+    loaded: str = ""
+    """Hash of the candidate files that the module reaches."""
+    swept: dict[str, str] = field(default_factory=dict)
+    """Addresses of what was swept over token counts before, by `sweep_key`."""
 
     def check(self) -> None:
         """Import, build and judge the planned draws in order; stops at the first that fails."""
+        from fastkernels.bench.kernels.sweep import sweep
+
         scenario = self.scenario
         self.candidate({"do": "import", "module": scenario.relative_module, "class_name": scenario.class_name})
         self.found.imported = True
@@ -90,6 +98,8 @@ class Attempt:
                 return
         if self.call_and_judge(self.trusted({"do": "draw", "index": 0}), {"in_order": True}):
             self.found.wrong_again()
+            return
+        sweep(self)
 
     def check_other_weights(self) -> None:
         """Load other weights into the candidate's module and judge a call: what it keeps of the old ones is wrong."""
