@@ -375,7 +375,8 @@ class BaselineService(Service):
         weights_changed = [*answer["weights_changed"], *self._changed_weights()]
         return CallOutcome(outputs=outputs, inputs_after=inputs_after, aliases=answer["aliases"],
                            weights_changed=weights_changed, structure=answer["tree"],
-                           canaries=[] if damaged is None else [damaged.rpartition("/")[2]])
+                           canaries=[*([] if damaged is None else [damaged.rpartition("/")[2]]),
+                                     *answer.get("canaries", [])])
 
     def _changed_weights(self) -> list[str]:
         """Weights that the candidate has shared memory for and that differ from the private ones."""

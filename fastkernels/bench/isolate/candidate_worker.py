@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fastkernels.bench.isolate.bits import same_bits
 from fastkernels.bench.isolate.build import build, everything_of, held_by, state_of
 from fastkernels.bench.isolate.failure import failure
 from fastkernels.bench.isolate.gates import GateCalls
+from fastkernels.bench.isolate.guarded import GuardedAllocations
 from fastkernels.bench.isolate.late import arrive_late
 from fastkernels.bench.isolate.memory import limit_data
 from fastkernels.bench.isolate.passthrough import PassthroughGuard
@@ -136,18 +138,23 @@ class CandidateService(Service):
         self._batch_graph = None  # gigabytes, for some operators
         self._calls += 1
         compare = self._calls == 1 or message.get("last", False) or self._kept_bytes() <= COMPARED_BYTES
+        guard = GuardedAllocations(self.device) if message.get("guarded") else None
         started = time.perf_counter()
         try:
             given = arrive_late(inputs, self.device) if message.get("in_order") else {}
             arena_inputs, inputs = inputs, inputs if timed is None else self.refill(timed, inputs)
-            outputs = self.call(inputs)
+            with guard or nullcontext():
+                outputs = self.call(inputs)
             ran_s = time.perf_counter() - started
             report = self._report(inputs, outputs)  # the copies stand behind the call: what is not joined misses them
             started = time.perf_counter()
             self.synchronize()
             del given
         except Exception as error:
-            return self._failed(error, Verdict.FORWARD_ERROR, "forward")
+            found = self._failed(error, Verdict.FORWARD_ERROR, "forward")
+            return found if guard is None else {"not_guarded": found["message"]}
+        if guard is not None:
+            report["canaries"] = guard.damaged(self._leaves)
         ran_s += time.perf_counter() - started
         if timed is not None:
             for name, tensor in arena_inputs.items():

@@ -26,8 +26,8 @@ from fastkernels.bench.isolate.sweep_counts import FEWEST_CALLS, MODULI, counts_
 from fastkernels.manifest import InputSpec, Scenario
 from fastkernels.runtime.invoke import invoke
 
-SWEEP_BYTES = {"cpu": 64 * 1024**2, "cuda": 4 * 1024**3}
-"""Inputs of all calls together, and of the rows that they are made of."""
+SWEEP_BYTES = {"cpu": 64 * 1024**2, "cuda": 2 * 1024**3}
+"""Inputs and outputs of all calls together, and inputs of the rows that they are made of."""
 
 SWEEP_S = {"cpu": 0.06, "cuda": 0.06}
 """Seconds (on a CPU of its processors) that the baseline's calls, and judging where it is expected, may take."""
@@ -122,7 +122,8 @@ class Planner:
         writes = any(not same_bits(base[name], after[name]) for name in shared)
         stable = self._check(base, cut, outputs, after)
         call_s, row_s, judged_s = self._costs(base, cut, size, CallOutcome(outputs=outputs, inputs_after=after))
-        row_bytes = sum(value.nbytes for name, value in base.items() if name in cut) / size
+        moved = [*(base[name] for name in cut), *tensors(outputs).values()]
+        row_bytes = sum(tensor.nbytes for tensor in moved) / size
         for modulus in MODULI[self.device.type]:
             counts = counts_of(modulus, self._rng)
             total = sum(counts)

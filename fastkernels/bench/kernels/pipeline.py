@@ -78,7 +78,7 @@ class Attempt:
     """Addresses of what was swept over token counts before, by `sweep_key`."""
 
     def check(self) -> None:
-        """Import, build and judge the planned draws in order; stops at the first that fails."""
+        """Import, build and judge the planned draws in order, then the calls besides; stops at the first that fails."""
         from fastkernels.bench.kernels.sweep import sweep
 
         scenario = self.scenario
@@ -96,6 +96,9 @@ class Attempt:
             last = index == prepared["draws"] - 1
             if self.call_and_judge(self.trusted({"do": "draw", "index": index}), {"last": last}):
                 return
+        if self.call_and_judge(self.trusted({"do": "draw", "index": prepared["draws"] - 1}), {"guarded": True}):
+            self.found.message += " (in a call whose allocations lay between guard bands and held NaN)"
+            return
         if self.call_and_judge(self.trusted({"do": "draw", "index": 0}), {"in_order": True}):
             self.found.wrong_again()
             return
@@ -113,6 +116,8 @@ class Attempt:
         """Have the candidate called on a draw and the outcome judged; True where it failed."""
         arenas = drawn["arenas"]
         answer = self.candidate({"do": "call", "inputs": drawn["inputs"], "arenas": arenas, **extra})
+        if extra.get("guarded") and "not_guarded" in answer:
+            return False
         if answer.get("slots") is None:
             answer = self.collect(answer, drawn["bytes"])
         return self.take(self.trusted({"do": "judge", "answer": answer}))
