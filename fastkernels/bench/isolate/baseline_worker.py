@@ -31,6 +31,7 @@ from fastkernels.bench.isolate.gates import as_slices, has_slices
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
 from fastkernels.bench.isolate.providers.check import check_stand_in
 from fastkernels.bench.isolate.providers.stand_in import NoStandInError, Provider, StandIn, open_provider
+from fastkernels.bench.isolate.reload import WHOLE_BYTES, copy_columns, move_all, move_columns, repacks
 from fastkernels.bench.isolate.service import Service, private_copy
 from fastkernels.bench.isolate.slots import Slot
 from fastkernels.bench.isolate.sweep import Sweep, no_answer
@@ -65,6 +66,7 @@ class BaselineService(Service):
         self._draws: list[Draw] = []
         self._before: dict[str, Any] = {}
         self._slots: list[Slot] = []
+        self._weight_slots: list[Slot] = []
         self._batch: list[dict[str, Any]] = []
         self._called: Called | None = None
         self._timed_seed: int | None = None
@@ -103,7 +105,7 @@ class BaselineService(Service):
             finding = check_stand_in(stand_in, module, self._judge, self._make_inputs(), self._draw)
             if finding is not None:
                 return {"finding": _plain(finding), "provider": stand_in.provider}
-        slots = self.weights.write(state_of(module))
+        slots = self._weight_slots = self.weights.write(state_of(module))
         self.outputs.reserve(1)
         return {"draws": len(self._draws), "provider": stand_in.provider, "weights": [slot.to_dict() for slot in slots],
                 "weight_bytes": sum(slot.extent_bytes for slot in slots),
@@ -202,21 +204,29 @@ class BaselineService(Service):
     def on_reload(self, message: Message) -> Message:
         """Give the module other weights, as a running server is handed new ones, and share them; nothing is timed then.
 
-        Each parameter's elements are moved along by a secret number of places. `index` is the planned draw to call it
-        on: the least normal one of more than one token.
+        `columns`: what alone has changed of each parameter, for large ones on a CPU (`reload`). `index` is the planned
+        draw to call it on: the least normal one of more than one token.
         """
         del message
         assert self._module is not None
-        module, self._own, self._stand_in = self._module, None, None
-        with torch.no_grad():
-            for parameter in module.parameters():
-                if parameter.is_floating_point() and parameter.numel() > 1:
-                    parameter.copy_(rolled(parameter, 1 + secrets.randbelow(parameter.numel() - 1)))
-        finish_weights(module)
-        self._judge = Judge(module, self._scenario)
-        slots = self.weights.write(state_of(module))
+        assert self._judge is not None
+        module, self._own, self._stand_in, columns = self._module, None, None, {}
+        size = sum(slot.extent_bytes for slot in self._weight_slots)
+        if self.device.type == "cuda" or size <= WHOLE_BYTES or repacks(module):
+            move_all(module)
+            finish_weights(module)
+            self._judge = Judge(module, self._scenario)
+            self._weight_slots = self.weights.write(state_of(module))
+        else:
+            columns, state = move_columns(module), state_of(module)
+            self._judge.follow(columns)
+            for slot in self._weight_slots:
+                if slot.name in columns:
+                    copy_columns(self.weights.tensor(slot), state[slot.name], columns[slot.name])
+        self.synchronize()
         normal = [(draw.tokens, index) for index, draw in enumerate(self._draws) if draw.hard == "normal"]
-        return {"index": min(pair for pair in normal if pair[0] > 1)[1], "weights": [slot.to_dict() for slot in slots],
+        return {"index": min(pair for pair in normal if pair[0] > 1)[1], "columns": columns,
+                "weights": [slot.to_dict() for slot in self._weight_slots],
                 "arenas": {"weights": self.weights.reference()}}
 
     def on_reserve(self, message: Message) -> Message:

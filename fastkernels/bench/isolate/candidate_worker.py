@@ -4,6 +4,7 @@ import gc
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from fastkernels.bench.isolate.arena import Arena
 from fastkernels.bench.isolate.batch import call_batch
-from fastkernels.bench.isolate.bits import same_bits
+from fastkernels.bench.isolate.bits import same_bits, same_sample
 from fastkernels.bench.isolate.build import build, everything_of, held_by, state_of
 from fastkernels.bench.isolate.failure import failure
 from fastkernels.bench.isolate.gates import GateCalls
@@ -22,6 +23,7 @@ from fastkernels.bench.isolate.memory import limit_data
 from fastkernels.bench.isolate.passthrough import PassthroughGuard
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.rank_peers import Peers
+from fastkernels.bench.isolate.reload import Columns, copy_columns
 from fastkernels.bench.isolate.service import Service
 from fastkernels.bench.isolate.slots import Slot, dtype_name, end_of, plan_slots
 from fastkernels.bench.isolate.tree import describe
@@ -37,7 +39,10 @@ CLOCKED = ("batch", "replay", "replay_batch")
 takes 0.1 to 0.5 ms."""
 
 COMPARED_BYTES = 64 * 1024 * 1024
-"""Weights up to this size are compared after every call, larger ones after the first and the last only."""
+"""Weights up to this size, and all on CUDA, are compared after every call; larger ones on a CPU after the first and the
+last, a sample of SAMPLED_BYTES of each after the others."""
+
+SAMPLED_BYTES = 256 * 1024
 
 
 class CandidateService(Service):
@@ -137,7 +142,8 @@ class CandidateService(Service):
         timed = message.get("set")
         self._batch_graph = None  # gigabytes, for some operators
         self._calls += 1
-        compare = self._calls == 1 or message.get("last", False) or self._kept_bytes() <= COMPARED_BYTES
+        whole = (self._calls == 1 or message.get("last", False) or self.device.type == "cuda"
+                 or self._kept_bytes() <= COMPARED_BYTES)
         guard = GuardedAllocations(self.device) if message.get("guarded") else None
         started = time.perf_counter()
         try:
@@ -161,7 +167,7 @@ class CandidateService(Service):
                 if isinstance(tensor, torch.Tensor):
                     tensor.copy_(inputs[name])
             self.synchronize()
-        return {**report, "weights_changed": self._changed_weights() if compare else [], "ran_s": ran_s}
+        return {**report, "weights_changed": self._changed_weights(whole), "ran_s": ran_s}
 
     def on_sweep(self, message: Message) -> Message:
         """Call forward once on each of several sets of inputs, of different token counts, and hand all outputs over."""
@@ -227,7 +233,7 @@ class CandidateService(Service):
         if _difference({slot.name: slot for slot in slots}, state_of(self._module)):
             return self.on_build(message)
         try:
-            self._load(slots)
+            self._load(slots, message["columns"])
         except Exception as error:
             return self._failed(error, Verdict.INIT_ERROR, "loading other weights")
         return {}
@@ -275,15 +281,21 @@ class CandidateService(Service):
         assert self._module is not None
         return self._module
 
-    def _load(self, slots: list[Slot]) -> None:
+    def _load(self, slots: list[Slot], columns: Columns | None = None) -> None:
+        """Load weights from the arena; of parameters that are what they were given, only the columns that changed."""
         assert self._module is not None
         state = state_of(self._module)
-        with torch.no_grad():
-            for slot in slots:
-                state[slot.name].copy_(self.weights.tensor(slot))
+        given = {slot.name: self.weights.tensor(slot) for slot in slots}
+        for name, tensor in given.items():
+            kept = self._kept.get(name)
+            as_given = columns and kept is not None and kept.data_ptr() == tensor.data_ptr()
+            if not as_given or columns is None:
+                with torch.no_grad():
+                    state[name].copy_(tensor)
+            elif name in columns:
+                copy_columns(state[name], tensor, columns[name])
         finish_weights(self._module)
         self.synchronize()
-        given = {slot.name: self.weights.tensor(slot) for slot in slots}
         for name, tensor in everything_of(self._module).items():
             # The arena serves as the copy to compare with, but for what no checkpoint holds or the hook has repacked.
             unchanged = name in given and same_bits(given[name], tensor)
@@ -308,12 +320,13 @@ class CandidateService(Service):
     def _kept_bytes(self) -> int:
         return sum(tensor.nbytes for tensor in self._kept.values())
 
-    def _changed_weights(self) -> list[str]:
+    def _changed_weights(self, whole: bool = True) -> list[str]:
         assert self._module is not None
         now = everything_of(self._module)
         gone = [name for name in self._kept if name not in now or now[name].shape != self._kept[name].shape]
         same_shape = [name for name in self._kept if name not in gone]
-        return gone + [name for name in same_shape if not same_bits(self._kept[name], now[name])]
+        same = same_bits if whole else partial(same_sample, size=SAMPLED_BYTES)
+        return gone + [name for name in same_shape if not same(self._kept[name], now[name])]
 
     def _aliases(self, inputs: dict[str, Any]) -> list[list[Any]]:
         """[leaf, what] for each output that shares memory with an input, a weight or an output of the call before."""

@@ -18,9 +18,6 @@ MAX_OUTPUT_FACTOR = 16
 
 MAX_OUTPUT_BYTES = 256 * 1024 * 1024
 
-RELOADED_BYTES = 64 * 1024 * 1024
-"""Modules of at most this many bytes of weights are given others after all else, and called again."""
-
 _BY_VALUE = (Verdict.MISSED_WRITE, Verdict.WRONG_INTEGERS, Verdict.WRONG_NONFINITE, Verdict.WRONG_VALUES,
              Verdict.WRONG_SCALE)
 """What is wrong with numbers alone."""
@@ -108,7 +105,7 @@ class Attempt:
         """Load other weights into the candidate's module and judge a call: what it keeps of the old ones is wrong."""
         reloaded = self.trusted({"do": "reload"})
         self.candidate({"do": "reload", "scenario": self.scenario.to_dict(), "weights": reloaded["weights"],
-                        "arenas": reloaded["arenas"]})
+                        "columns": reloaded["columns"], "arenas": reloaded["arenas"]})
         if self.call_and_judge(self.trusted({"do": "draw", "index": reloaded["index"]}), {"last": True}):
             self.found.message += " (after other weights were loaded)"
 
@@ -170,7 +167,7 @@ def run(attempt: Attempt) -> Found:
         if found.passed and attempt.settings.timing:
             attempt.workers.spare.settle()
             time_scenario(attempt)
-        if found.verdict.correct and 0 < attempt.weight_bytes <= RELOADED_BYTES:
+        if found.verdict.correct and attempt.weight_bytes > 0:
             with work_section(attempt.workers.device) as waited_s:
                 found.waited_s += waited_s
                 attempt.check_other_weights()
