@@ -35,6 +35,7 @@ TOUCHES: dict[str, tuple[str, ...]] = {
     "fastkernels/bench/isolate/late.py": ("hidden_work",),
     "fastkernels/bench/isolate/passthrough.py": ("reference",),
     "fastkernels/bench/isolate/placement.py": TIMES,
+    "fastkernels/bench/isolate/poison.py": ("effects", "numerics"),
     "fastkernels/bench/isolate/process.py": ("process", "reference", "judge"),
     "fastkernels/bench/isolate/protocol.py": ("process", "judge"),
     "fastkernels/bench/isolate/providers/": ("reference",),

@@ -21,6 +21,7 @@ from fastkernels.bench.isolate.guarded import GuardedAllocations
 from fastkernels.bench.isolate.late import arrive_late
 from fastkernels.bench.isolate.memory import limit_data
 from fastkernels.bench.isolate.passthrough import PassthroughGuard
+from fastkernels.bench.isolate.poison import Poison
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.rank_peers import Peers
 from fastkernels.bench.isolate.reload import Columns, copy_columns
@@ -59,11 +60,13 @@ class CandidateService(Service):
         self._calls = 0
         self._gates: GateCalls | None = None
         self._peers = Peers()
+        self._poison = Poison(device)
         self._ranks: ProcessGroup | None = None
 
     def on_ready(self, message: Message) -> Message:
         """Answer once the process is up; no candidate is known by then."""
         del message
+        self._poison.prepare()
         return {}
 
     def on_hello(self, message: Message) -> Message:
@@ -149,6 +152,7 @@ class CandidateService(Service):
         try:
             given = arrive_late(inputs, self.device) if message.get("in_order") else {}
             arena_inputs, inputs = inputs, inputs if timed is None else self.refill(timed, inputs)
+            self._poison.before_call([leaf.nbytes for leaf in self._leaves])
             with guard or nullcontext():
                 outputs = self.call(inputs)
             ran_s = time.perf_counter() - started
@@ -179,6 +183,7 @@ class CandidateService(Service):
         def one(**arguments: Any) -> Any:
             nonlocal count
             count = next(counts)
+            self._poison.before_call(())
             return self.bare_call()(**arguments)
 
         try:
