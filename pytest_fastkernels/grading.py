@@ -52,6 +52,7 @@ def grader_settings(fk: "FkSession") -> GraderSettings:
         device=fk.run.device or resolve_device(chosen.device), baseline=chosen.baseline, seed=fk.run.seed,
         timeout_s=chosen.timeout, timing=not chosen.no_timing, num_warmup=chosen.num_warmup, num_runs=chosen.num_runs,
         max_time_s=chosen.max_time, min_speedup=chosen.min_speedup, self_test=chosen.self_test,
-        allow_passthrough=chosen.allow_passthrough, gates=chosen.gates, sandbox=chosen.sandbox,
+        allow_passthrough=chosen.allow_passthrough, gates=chosen.gates, sanitize=chosen.sanitize,
+        sandbox=chosen.sandbox,
         memory_limit_bytes=None if chosen.memory_limit is None else int(chosen.memory_limit * 2**30),
         candidates_dir=chosen.candidates, manifest=chosen.manifest, seqlens=chosen.seqlen)

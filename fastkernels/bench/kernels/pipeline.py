@@ -69,6 +69,8 @@ class Attempt:
     """Bytes of the weights that both workers hold."""
     built: Message = field(default_factory=dict)
     """The request that built the candidate's module."""
+    draws: int = 0
+    """Planned draws."""
     loaded: str = ""
     """Hash of the candidate files that the module reaches."""
     swept: dict[str, str] = field(default_factory=dict)
@@ -86,14 +88,14 @@ class Attempt:
         self.found.provider = str(prepared.get("provider", ""))
         if self.take(prepared):
             return
-        self.weight_bytes = prepared["weight_bytes"]
+        self.weight_bytes, self.draws = prepared["weight_bytes"], prepared["draws"]
         self.built = {"do": "build", "scenario": plain, "weights": prepared["weights"], "arenas": prepared["arenas"]}
         self.candidate(self.built)
-        for index in range(prepared["draws"]):
-            last = index == prepared["draws"] - 1
+        for index in range(self.draws):
+            last = index == self.draws - 1
             if self.call_and_judge(self.trusted({"do": "draw", "index": index}), {"last": last}):
                 return
-        if self.call_and_judge(self.trusted({"do": "draw", "index": prepared["draws"] - 1}), {"guarded": True}):
+        if self.call_and_judge(self.trusted({"do": "draw", "index": self.draws - 1}), {"guarded": True}):
             self.found.message += " (in a call whose allocations lay between guard bands and held NaN)"
             return
         if self.call_and_judge(self.trusted({"do": "draw", "index": 0}), {"in_order": True}):
@@ -157,6 +159,7 @@ class Attempt:
 def run(attempt: Attempt) -> Found:
     """Grade one scenario; WorkerError where the harness fails, never an exception for what the candidate does."""
     from fastkernels.bench.kernels.gates import run_gates
+    from fastkernels.bench.kernels.sanitize import run_sanitizers
     from fastkernels.bench.kernels.timed import time_scenario
 
     found = attempt.found
@@ -175,6 +178,7 @@ def run(attempt: Attempt) -> Found:
         found.verdict, found.message, found.evidence = error.verdict, error.message, error.evidence
     if found.verdict.correct:
         run_gates(attempt)
+        run_sanitizers(attempt)
     else:
         found.timing = None
     return found
