@@ -225,10 +225,11 @@ class Planner:
 
     def _gathered(self, base: Mapping[str, Any], cut: Mapping[str, int], counts: list[int], size: int) -> list[Call]:
         """A call on all base rows, then calls on rows of theirs in any order."""
+        generator = torch.Generator(self.device).manual_seed(self._rng.getrandbits(63))
         calls = [Call(size, {**base, **numbers_of(self.scenario, size)}, torch.arange(size, device=self.device))]
         for count in counts:
-            order = [row for _ in range(-(-count // size)) for row in self._rng.sample(range(size), size)][:count]
-            rows = torch.tensor(order, device=self.device)
+            orders = [torch.randperm(size, generator=generator, device=self.device) for _ in range(-(-count // size))]
+            rows = torch.cat(orders)[:count]
             own = {name: taken(value, rows, cut[name]) if name in cut else value for name, value in base.items()}
             calls.append(Call(count, {**own, **numbers_of(self.scenario, count)}, rows))
         return calls
