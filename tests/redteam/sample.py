@@ -45,6 +45,7 @@ TOUCHES: dict[str, tuple[str, ...]] = {
     "fastkernels/bench/isolate/service.py": ("process", "reference", "effects", "judge"),
     "fastkernels/bench/isolate/slots.py": ("judge", "replay"),
     "fastkernels/bench/isolate/sweep.py": ("numerics",),
+    "fastkernels/bench/isolate/sweep_calls.py": ("numerics",),
     "fastkernels/bench/isolate/sweep_counts.py": ("numerics",),
     "fastkernels/bench/isolate/sweep_plan.py": ("numerics",),
     "fastkernels/bench/isolate/work.py": ("hidden_work", "replay"),

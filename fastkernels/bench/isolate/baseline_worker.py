@@ -35,7 +35,8 @@ from fastkernels.bench.isolate.reload import WHOLE_BYTES, copy_columns, move_all
 from fastkernels.bench.isolate.service import Service, private_copy
 from fastkernels.bench.isolate.slots import Slot
 from fastkernels.bench.isolate.sweep import Sweep, no_answer
-from fastkernels.bench.isolate.sweep_plan import Planner, one_thread
+from fastkernels.bench.isolate.sweep_calls import one_thread
+from fastkernels.bench.isolate.sweep_plan import Planner
 from fastkernels.bench.isolate.tree import rebuild
 from fastkernels.bench.isolate.work import measure_work
 from fastkernels.bench.timing import describe_environment

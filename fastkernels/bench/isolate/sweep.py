@@ -17,8 +17,9 @@ from fastkernels.bench.isolate.bits import same_bits
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
 from fastkernels.bench.isolate.service import private_copy
 from fastkernels.bench.isolate.slots import GUARD_BYTES, Slot
+from fastkernels.bench.isolate.sweep_calls import Call, Plan, joined_inputs, put_leaves, taken
 from fastkernels.bench.isolate.sweep_counts import covered
-from fastkernels.bench.isolate.sweep_plan import Call, Plan, Planner, joined_inputs, put_leaves, taken
+from fastkernels.bench.isolate.sweep_plan import Planner
 from fastkernels.bench.isolate.tree import rebuild
 from fastkernels.results import Verdict
 from fastkernels.runtime.invoke import invoke
