@@ -65,6 +65,7 @@ def grader_settings(fk: "FkSession") -> GraderSettings:
         timeout_s=chosen.timeout, build_timeout_s=chosen.build_timeout, timing=not chosen.no_timing,
         num_warmup=chosen.num_warmup, num_runs=chosen.num_runs,
         max_time_s=chosen.max_time, min_speedup=chosen.min_speedup, self_test=chosen.self_test,
-        allow_passthrough=chosen.allow_passthrough, gates=chosen.gates, sandbox=chosen.sandbox, env=chosen.env,
+        allow_passthrough=chosen.allow_passthrough, gates=chosen.gates, sanitize=chosen.sanitize,
+        sandbox=chosen.sandbox, env=chosen.env,
         memory_limit_bytes=None if chosen.memory_limit is None else int(chosen.memory_limit * 2**30),
         candidates_dir=chosen.candidates, manifest=chosen.manifest, seqlens=chosen.seqlen)

@@ -84,6 +84,15 @@ def variable(text: str) -> str:
     return text
 
 
+def sanitizer_tool(text: str) -> str:
+    """Read a tool of compute-sanitizer, which must be installed."""
+    from fastkernels.bench.isolate.sanitizer import PROGRAM, TOOLS, find
+
+    if word(text, TOOLS) and find() is None:
+        raise ValueError(f"{PROGRAM} is neither on the path nor below CUDA_HOME; it comes with the CUDA toolkit")
+    return text
+
+
 @dataclass(frozen=True)
 class Option:
     """One `--fk-*` option; `default` is the only place where its default is written."""
@@ -159,6 +168,8 @@ OPTIONS = (
            "FlashInfer, ...) as any other; without it their verdict is passthrough."),
     Option("gates", "Deployment gates to try after a right verdict: strided, stream, no_sync, cuda_graph, compile; or "
            "all, none, auto alone. Without it, auto: those that cost little.", "NAME", gate, many=True),
+    Option("sanitize", "Run a call under these tools of compute-sanitizer after a right verdict, as gates: memcheck, "
+           "racecheck, initcheck. CUDA only.", "TOOL", sanitizer_tool, many=True),
     Option("require_gates", "Fail a scenario whose kernel fails a deployment gate that was tried."),
     Option("timeout", "Seconds that one call into the candidate's process may take before it counts as hung.",
            "SECONDS", positive, 60.0, ini=True),
@@ -223,6 +234,8 @@ class Settings:
     """Grade candidates that call foreign kernels as any other."""
     gates: tuple[str, ...]
     """Deployment gates asked for; empty means auto."""
+    sanitize: tuple[str, ...]
+    """Tools of compute-sanitizer asked for."""
     require_gates: bool
     """A failed gate fails the test."""
     timeout: float

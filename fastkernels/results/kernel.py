@@ -228,6 +228,8 @@ class ScenarioResult:
     what it needs. The candidate's process says so: one that wants to can hide it."""
     correctness: Correctness | None = None
     """Numbers of the correctness rules, where it got that far."""
+    sweep: str = ""
+    """What a sweep over token counts has covered, or why there was none; empty where it did not get that far."""
     timing: Timing | None = None
     """Times; only with a correct verdict."""
     gates: dict[str, GateResult] = field(default_factory=dict)

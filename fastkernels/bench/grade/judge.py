@@ -61,6 +61,11 @@ class Judge:
         found = judge_leaves(self._leaves(inputs_before, reference, after, mutated), _in(draw))
         return Finding(found.verdict, found.message, _correctness(found, draw))
 
+    def follow(self, columns: Mapping[str, tuple[int, int]]) -> None:
+        """Take over these columns (last dimension) of the module's parameters, which have changed since."""
+        if self._oracle is not None:
+            self._oracle.follow(self._module, columns)
+
     def _reference(self, inputs: Mapping[str, Any]) -> Reference:
         if self._oracle is None:
             self._oracle = Oracle(self._module, inputs)

@@ -38,6 +38,13 @@ class Oracle:
             wide = self.upcast(inputs)
             return module.rounding_error(wide, unit), module.constant_error(wide, unit)
 
+    def follow(self, module: nn.Module, columns: Mapping[str, tuple[int, int]]) -> None:
+        """Take over these columns (last dimension) of a module's parameters."""
+        own, given = self._module.state_dict(), module.state_dict()
+        with torch.no_grad():
+            for name, (start, end) in columns.items():
+                own[name][..., start:end].copy_(given[name][..., start:end])
+
     def upcast(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Copies of the inputs in the oracle's precision."""
         return {name: self._own(value) for name, value in inputs.items()}

@@ -55,19 +55,21 @@ def share() -> dict[str, str]:
 
 
 def launch(role: str, words: Sequence[str], own: Mapping[str, str], log: int, connection: int,
-           arenas: Sequence[int]) -> Child:
+           arenas: Sequence[int], under: Sequence[str] = ()) -> Child:
     """Start a worker in a session of its own.
 
     words: its command line but for descriptors. own: variables that are its own. log, connection, arenas: descriptors
-    that it inherits. WorkerError where no starter is to be had.
+    that it inherits. under: a program and its arguments that runs it; such a worker is executed, not forked.
+    WorkerError where no starter is to be had.
     """
     base = worker_environment()
     environment = {**base, **own}
-    if forks():
+    if forks() and not under:
         kind = "candidate" if role == "candidate" else "trusted"
         return starters().spawn(kind, words, environment, base, [log, connection, *arenas])
-    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "fastkernels.bench.isolate.worker", *words,
-               "--fd", str(connection), "--parent", str(os.getpid()), "--arenas", ",".join(map(str, arenas))]
+    parent = 0 if under else os.getpid()
+    command = [*under, sys.executable, "-P", "-X", "faulthandler", "-m", "fastkernels.bench.isolate.worker", *words,
+               "--fd", str(connection), "--parent", str(parent), "--arenas", ",".join(map(str, arenas))]
     child = starters().spawner(
         lambda: subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                  env=environment, start_new_session=True, pass_fds=(connection, *arenas)))

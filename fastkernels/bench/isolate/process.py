@@ -55,13 +55,14 @@ class WorkerProcess:
     memory files that it inherits. sandbox: what a candidate is kept from; with a scratch directory of its own, which
     goes with it. hidden: what a candidate in a mount namespace of its own does not see. disk_limit_bytes: files that
     it may have in its scratch directory. variables: what it sees besides those that every worker may. builds: a
-    folder that outlives it, for what it compiles; else that lies in its scratch directory. Limits on the whole tree
-    hold while an answer is waited for.
+    folder that outlives it, for what it compiles; else that lies in its scratch directory. under: a program that runs
+    it. Limits on the whole tree hold while an answer is waited for.
     """
 
     def __init__(self, role: str, device: str, arenas: Sequence[int] = (), sandbox: Sandbox = OPEN,
                  hidden: Sequence[Path] = (), disk_limit_bytes: int | None = None,
-                 variables: Mapping[str, str] | None = None, builds: Path | None = None) -> None:
+                 variables: Mapping[str, str] | None = None, builds: Path | None = None,
+                 under: Sequence[str] = ()) -> None:
         self.role = role
         self.builds = builds
         self._log = tempfile.TemporaryFile(prefix=f"fastkernels-{role}-")  # noqa: SIM115  closed in close()
@@ -77,7 +78,7 @@ class WorkerProcess:
             own |= scratch_environment(self._scratch, str(builds) if builds else None)
         with theirs, ExitStack() as undo:
             undo.callback(self._release)
-            self._process = launch(role, words, own, self._log.fileno(), theirs.fileno(), arenas)
+            self._process = launch(role, words, own, self._log.fileno(), theirs.fileno(), arenas, under)
             undo.pop_all()
         self._pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
         self._finalizer = weakref.finalize(self, _end_process, self._process, os.getpid(), self._scratch,
@@ -152,6 +153,12 @@ class WorkerProcess:
     def output_tail(self) -> str:
         """The end of what the process printed."""
         return tail_of(self._log.fileno(), TAIL_BYTES)
+
+    def leave(self, timeout_s: float) -> None:
+        """Have the process end by itself; one that does not is still there."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
 
     def is_running(self) -> bool:
         """Whether it has not ended."""

@@ -63,6 +63,7 @@ class KernelGrader:
         self._ranks: RankGroup | None = None
         self._files: CandidateFiles | None = None
         self._broken: dict[tuple[str, str], Found] = {}
+        self._swept: dict[str, str] = {}
         self._environment: dict[str, Any] | None = None
 
     def prepare(self) -> None:
@@ -164,7 +165,8 @@ class KernelGrader:
             message=advised(found.verdict, found.message, found.evidence), device=self.device,
             baseline_provider=found.provider, self_test=not reached.modules,
             candidate_path=reached.path, candidate_sha256=reached.sha256, replaced=reached.modules,
-            ran_through=found.ran_through, correctness=found.correctness, timing=found.timing, gates=found.gates,
+            ran_through=found.ran_through, correctness=found.correctness, sweep=found.sweep, timing=found.timing,
+            gates=found.gates,
             evidence=found.evidence, seed=self.settings.seed, wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s),
             reproduce=command(scenario, self.settings))
 
@@ -198,7 +200,7 @@ class KernelGrader:
         if scenario.ranks == 1:
             self._workers.hide(scenario)
             self._workers.ready(directory, loaded)
-            return run(Attempt(self._workers, self.settings, scenario))
+            return run(Attempt(self._workers, self.settings, scenario, loaded=loaded, swept=self._swept))
         if self._ranks is None:
             self._workers.close()
             self._ranks = RankGroup(self.settings, self.device, scenario.ranks)

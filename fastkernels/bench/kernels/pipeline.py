@@ -19,9 +19,6 @@ MAX_OUTPUT_FACTOR = 16
 
 MAX_OUTPUT_BYTES = 256 * 1024 * 1024
 
-RELOADED_BYTES = 64 * 1024 * 1024
-"""Modules of at most this many bytes of weights are given others after all else, and called again."""
-
 _BY_VALUE = (Verdict.MISSED_WRITE, Verdict.WRONG_INTEGERS, Verdict.WRONG_NONFINITE, Verdict.WRONG_VALUES,
              Verdict.WRONG_SCALE)
 """What is wrong with numbers alone."""
@@ -46,6 +43,8 @@ class Found:
     """Seconds spent waiting for another process to finish its timing."""
     imported: bool = False
     """Whether the candidate's import has succeeded."""
+    sweep: str = ""
+    """What a sweep over token counts has covered, or why there was none."""
     harness_failed: bool = False
     """Whether the harness, not the candidate, is what failed."""
 
@@ -77,12 +76,20 @@ class Attempt:
     """Bytes of the weights that both workers hold."""
     built: Message = field(default_factory=dict)
     """The request that built the candidate's module."""
+    draws: int = 0
+    """Planned draws."""
+    loaded: str = ""
+    """Hash of the candidate files that the module reaches."""
+    swept: dict[str, str] = field(default_factory=dict)
+    """Addresses of what was swept over token counts before, by `sweep_key`."""
 
     def __post_init__(self) -> None:
         self.share = DeviceShare(self.workers.device, self.found.waited)
 
     def check(self) -> None:
-        """Import, build and judge the planned draws in order; stops at the first that fails."""
+        """Import, build and judge the planned draws in order, then the calls besides; stops at the first that fails."""
+        from fastkernels.bench.kernels.sweep import sweep
+
         scenario = self.scenario
         self.candidate({"do": "import", "module": scenario.relative_module, "class_name": scenario.class_name})
         self.found.imported = True
@@ -92,22 +99,27 @@ class Attempt:
         self.found.provider = str(prepared.get("provider", ""))
         if self.take(prepared):
             return
-        self.weight_bytes = prepared["weight_bytes"]
+        self.weight_bytes, self.draws = prepared["weight_bytes"], prepared["draws"]
         self.built = {"do": "build", "scenario": plain, "weights": prepared["weights"], "arenas": prepared["arenas"]}
         self.candidate(self.built)
-        for index in range(prepared["draws"]):
-            last = index == prepared["draws"] - 1
+        for index in range(self.draws):
+            last = index == self.draws - 1
             if self.draw_and_judge({"index": index}, {"last": last}, compiles=index == 0):
                 return
+        if self.draw_and_judge({"index": self.draws - 1}, {"guarded": True}):
+            self.found.message += " (in a call whose allocations lay between guard bands and held NaN)"
+            return
         if self.draw_and_judge({"index": 0}, {"in_order": True, "trace": True}):
             self.found.wrong_again()
+            return
+        sweep(self)
 
     def check_other_weights(self) -> None:
         """Load other weights into the candidate's module and judge a call: what it keeps of the old ones is wrong."""
         with self.share.on_the_device():
             reloaded = self.trusted({"do": "reload"})
             self.candidate({"do": "reload", "scenario": self.scenario.to_dict(), "weights": reloaded["weights"],
-                            "arenas": reloaded["arenas"]})
+                            "columns": reloaded["columns"], "arenas": reloaded["arenas"]})
         if self.draw_and_judge({"index": reloaded["index"]}, {"last": True}):
             self.found.message += " (after other weights were loaded)"
 
@@ -128,7 +140,10 @@ class Attempt:
 
     def call_and_judge(self, drawn: Message, extra: Mapping[str, Any]) -> bool:
         """Have the candidate called on a draw and the outcome judged; True where it failed."""
-        return self.judge(drawn, self.call(drawn, extra))
+        answer = self.call(drawn, extra)
+        if extra.get("guarded") and "not_guarded" in answer:
+            return False
+        return self.judge(drawn, answer)
 
     def call(self, drawn: Message, extra: Mapping[str, Any]) -> Message:
         """Have the candidate called on a draw; its answer, outputs in the arena where they fit."""
@@ -181,6 +196,7 @@ class Attempt:
 def run(attempt: Attempt) -> Found:
     """Grade one scenario; WorkerError where the harness fails, never an exception for what the candidate does."""
     from fastkernels.bench.kernels.gates import run_gates
+    from fastkernels.bench.kernels.sanitize import run_sanitizers
     from fastkernels.bench.kernels.timed import time_scenario
 
     found = attempt.found
@@ -191,13 +207,14 @@ def run(attempt: Attempt) -> Found:
             attempt.workers.spare.settle()
             attempt.workers.settle()
             time_scenario(attempt)
-        if found.verdict.correct and 0 < attempt.weight_bytes <= RELOADED_BYTES:
+        if found.verdict.correct and attempt.weight_bytes > 0:
             with attempt.share.throughout():
                 attempt.check_other_weights()
     except CandidateFailedError as error:
         found.verdict, found.message, found.evidence = error.verdict, error.message, error.evidence
     if found.verdict.correct:
         run_gates(attempt)
+        run_sanitizers(attempt)
     else:
         found.timing = None
     return found

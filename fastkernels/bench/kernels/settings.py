@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fastkernels.bench.isolate import sanitizer
 from fastkernels.bench.isolate.providers import BASELINES, VLLM, vllm_missing
 from fastkernels.bench.isolate.sandbox import MODES
 from fastkernels.bench.kernels.gate_choice import chosen_gates
@@ -52,6 +53,8 @@ class GraderSettings:
     """True grades candidates that call the baseline or a library of finished kernels as any other."""
     gates: tuple[str, ...] = ()
     """Deployment gates by name, or `all`, `none`, `auto` alone (see `chosen_gates`); () is `auto`."""
+    sanitize: tuple[str, ...] = ()
+    """Tools of compute-sanitizer that a call is run under after a right verdict (`isolate.sanitizer.TOOLS`)."""
     candidates_dir: Path | None = None
     """Directory of candidates; None stands for `tasks/candidate` of the installed package."""
     manifest: Path | None = None
@@ -80,6 +83,12 @@ class GraderSettings:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: {one_of(getattr(self, name), allowed)}")
         chosen_gates(self.gates)
+        for tool in self.sanitize:
+            if tool not in sanitizer.TOOLS:
+                raise ValueError(f"sanitize: {one_of(tool, sanitizer.TOOLS)}")
+        if self.sanitize and sanitizer.find() is None:
+            raise DeviceError(f"sanitize {','.join(self.sanitize)}: {sanitizer.PROGRAM} is neither on the path nor "
+                              "below CUDA_HOME; it comes with the CUDA toolkit")
         missing = vllm_missing() if self.baseline == VLLM else None
         if missing:
             raise DeviceError(f"baseline {VLLM}: {missing}")
@@ -89,7 +98,7 @@ class GraderSettings:
         """Equal for settings under which a finished result may be kept; the seed and the limits do not count."""
         kept = [resolve_device(self.device), self.baseline, self.timing, self.num_warmup, self.num_runs,
                 self.max_time_s, self.min_speedup, self.self_test, self.allow_passthrough,
-                chosen_gates(self.gates), self.sandbox]
+                chosen_gates(self.gates), self.sandbox, self.sanitize]
         return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,7 +107,7 @@ class GraderSettings:
         data["candidates_dir"] = None if self.candidates_dir is None else str(self.candidates_dir)
         data["manifest"] = None if self.manifest is None else str(self.manifest)
         return {**data, "gates": [str(gate) for gate in chosen_gates(self.gates)], "seqlens": list(self.seqlens),
-                "env": list(self.env)}
+                "sanitize": list(self.sanitize), "env": list(self.env)}
 
 
 def resolve_device(device: str) -> str:

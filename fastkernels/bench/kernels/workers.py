@@ -212,6 +212,11 @@ class Workers:
         if held:
             raise CandidateFailedError(Verdict.OUT_OF_MEMORY, f"{held} ({doing})", evidence[-8000:])
 
+    @property
+    def candidates_dir(self) -> Path | None:
+        """Directory of the candidates that the process was last made ready for."""
+        return self._last[0]
+
     def candidate_cpu_s(self) -> float:
         """CPU seconds of the candidate's process and all that it started, so far."""
         process = self.candidate_side.process
