@@ -73,7 +73,9 @@ def into_the_input(self, x):
 def slow_at_first(self, x):
     met = self.__dict__.setdefault("met", set())
     if x.shape[0] not in met:
-        time.sleep(0.02)
+        end = time.process_time() + 0.05
+        while time.process_time() < end:
+            pass
         met.add(x.shape[0])
     return right(self, x)
 
@@ -144,7 +146,7 @@ def test_another_order_of_summation_is_judged_by_values(grader):
 
 
 def test_one_that_compiles_for_every_count_is_swept_at_a_few(grader, monkeypatch):
-    monkeypatch.setattr(sweep_module, "LONGEST_S", 0.2)
+    monkeypatch.setattr(sweep_module, "LONGEST_S", {"cpu": 0.2})
     result = grader.grade(rms_norm(hidden=39))
     assert result.verdict is Verdict.PASSED, result.message
     assert result.sweep.startswith("6 of 65 token counts: a call at a new one takes ")
