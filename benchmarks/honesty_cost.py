@@ -3,9 +3,15 @@
     PYTHONPATH=. python3 benchmarks/honesty_cost.py [--device cuda] [--repeats 3]
 
 Grades a fixed set of scenarios against themselves with everything on, and adds up the wall time of every request that
-the supervisor makes of its two workers. The plain part is what any grader does: import, build, one draw judged, the
-sets of inputs and the timing rounds. Everything else counts as honesty, also requests that this script does not know.
+the supervisor makes of its workers. The plain part is what any grader does: import, build, one draw judged, inputs of
+timed calls, and the timing itself, on CUDA timed sections and what makes them ready. Everything else counts as honesty,
+also requests that this script does not know. The last column of the table says what a part is.
 One scenario of another operator goes before and is not counted: in it processes start and peaks are measured.
+
+A round of timed sections is one request. Its answer tells how long both sides ran and how long their outputs were
+compared; the watch for an idle device takes WATCH_NS before each section; judging a call that was drawn is taken to
+last as long as judging the first draw did. What remains of the round makes its sections ready: fresh inputs, and a
+section of each side that is not timed.
 """
 
 import argparse
@@ -42,15 +48,43 @@ WARM_UP = "gelu_and_mul[gemma3-4b-tp1-s32]"
 PLAIN = "plain: "
 """How the names of parts begin that any grader has."""
 
+BUILT, DRAWN, SETS, ROUNDS = (PLAIN + name for name in (
+    "import and build", "one draw", "sets of inputs", "warm-up and timing rounds"))
+SECTIONS, READY, OWN_CLOCKS = (PLAIN + name for name in ("timed sections", "sections made ready", "own clocks"))
+CALLED, BATCHES, COMPARED = "witness: N and 2N calls", "witness: batches of secret inputs", "sections: outputs compared"
+WATCHED, JUDGED, LEFT = "sections: idle device", "sections: drawn calls judged", "sections: what calls have changed"
+FLOOR, RELOADED, GATES = "floor: work and peaks", "new weights loaded", "gates"
+MORE, AGAIN, AFTER = "further draws", "the same draw again", "call after timing"
+
+WHAT = {
+    BUILT: "the candidate is imported and built, the baseline too, weights are laid out",
+    DRAWN: "the first draw: inputs, call, reference, judging",
+    SETS: "CPU: inputs that timed calls rotate over, in both processes",
+    ROUNDS: "CPU: calls that the processes time",
+    SECTIONS: "CUDA: both sides' calls on the trusted clock, waking and switching included",
+    READY: "CUDA: the runner's build, rooms, captures, fresh inputs, sections that are not timed",
+    OWN_CLOCKS: "CUDA: what each side's own process reads of its calls",
+    CALLED: "CPU: the supervisor's clock over N and 2N calls",
+    BATCHES: "CPU: calls on new inputs, clocked until handed over, some judged",
+    COMPARED: "CUDA: all outputs compared within the section, and once more by itself",
+    WATCHED: "CUDA: before each section a watch for work of others, WATCH_NS long",
+    JUDGED: "CUDA: a call in each of the first rounds judged; taken to last as long as in the first draw",
+    LEFT: "CUDA: inputs, weights and the memory beside them compared after timing",
+    FLOOR: "least time that the machine allows",
+    RELOADED: "a call with other weights",
+    GATES: "calls in the ways of an engine",
+    MORE: "all draws but the first: other seeds, shapes and hard values",
+    AGAIN: "the first draw's call made again",
+    AFTER: "CPU: a call on new values in the memory of timed calls",
+}
+"""What a part is."""
+
 PARTS = {
-    "import": PLAIN + "import and build", "prepare": PLAIN + "import and build", "build": PLAIN + "import and build",
-    "timer": PLAIN + "sets of inputs", "keep": PLAIN + "sets of inputs",
-    "measure": PLAIN + "warm-up and timing rounds", "eager": PLAIN + "warm-up and timing rounds",
-    "replay": "witness: N and 2N calls", "work": "floor: work and peaks", "peaks": "floor: work and peaks",
-    "share": "same memory", "unshare": "same memory", "reload": "new weights loaded",
-    "draw_batch": "witness: batches of secret inputs", "batch": "witness: batches of secret inputs",
-    "capture_batch": "witness: batches of secret inputs", "replay_batch": "witness: batches of secret inputs",
-    "judge_batch": "witness: batches of secret inputs", "gate": "gates", "judge_alone": "gates",
+    "import": BUILT, "prepare": BUILT, "build": BUILT, "keep": SETS, "measure": ROUNDS, "eager": ROUNDS,
+    "replay": CALLED, "work": FLOOR, "peaks": FLOOR, "reload": RELOADED, "draw_batch": BATCHES, "batch": BATCHES,
+    "judge_batch": BATCHES, "gate": GATES, "judge_alone": GATES, "plan_rooms": READY, "open_room": READY,
+    "leave_room": READY, "meet_sides": READY, "serve": READY, "end_sections": READY, "round": READY,
+    "read_own_clock": OWN_CLOCKS, "leave_rooms": LEFT,
 }
 """Part of a request by its name; those of a call and its judging belong to the draw before them."""
 
@@ -66,46 +100,76 @@ class Account:
         self._draw = ""
         self._drawn: set[int] = set()
         self._reloaded = False
+        self._judge_s = 0.0
 
     def begin(self) -> None:
         """A scenario begins."""
         self._drawn, self._draw, self._reloaded = set(), "", False
 
-    def part(self, request: Message) -> str:
+    def part(self, request: Message, of_runner: bool = False) -> str:
         """The part that a request belongs to."""
         do = str(request["do"])
+        if of_runner and do == "build":
+            return READY
         if do == "draw":
             self._draw = self._of_draw(request)
             return self._draw
         self._reloaded |= do == "reload"
         return self._draw if do in OF_A_DRAW else PARTS.get(do, f"other: {do}")
 
+    def book(self, request: Message, seconds: float, answer: Message | None = None, of_runner: bool = False) -> None:
+        """Book what a request took; the answer where there is one."""
+        part = self.part(request, of_runner)
+        if request["do"] == "judge" and part == DRAWN:
+            self._judge_s = seconds
+        if request["do"] == "round" and answer is not None:
+            for inner, took_s in self._of_round(request, answer).items():
+                took_s = min(took_s, seconds)  # an estimate is never more than what there was
+                self.seconds[inner] += took_s
+                seconds -= took_s
+        self.seconds[part] += seconds
+
+    def _of_round(self, request: Message, answer: Message) -> dict[str, float]:
+        from fastkernels.bench.isolate.sections.idle import WATCH_NS
+
+        sides = [answer[side] for side in ("baseline", "candidate") if side in answer]
+        return {SECTIONS: sum(side["woke_s"] + side["ran_s"] for side in sides),
+                COMPARED: sum(side["seen_s"] + side["check_s"] for side in sides),
+                WATCHED: len(sides) * WATCH_NS * 1e-9, JUDGED: self._judge_s if sides and request["judge"] else 0.0}
+
     def _of_draw(self, request: Message) -> str:
         index = request.get("index")
         if request.get("keep"):
-            return PLAIN + "sets of inputs"
+            return SETS
         if index is None:
-            return "call after timing"
+            return AFTER
         if self._reloaded:
-            return PARTS["reload"]
+            return RELOADED
         again, number = index in self._drawn, len(self._drawn)
         self._drawn.add(index)
-        return "the same draw again" if again else PLAIN + "one draw" if number == 0 else "further draws"
+        return AGAIN if again else DRAWN if number == 0 else MORE
 
 
 @contextmanager
 def accounted(account: Account) -> Iterator[None]:
-    """Book every request to workers meanwhile, failed ones as well."""
-    originals = {name: getattr(Workers, name) for name in ("trusted", "candidate")}
+    """Book every request to workers meanwhile, failed ones as well.
+
+    Where both sides are asked at once, waiting for the one that is waited for first counts as its.
+    """
+    originals = {name: getattr(Workers, name) for name in (
+        "trusted", "ask_candidate", "candidate_answer", "ask_runner", "runner_answer")}
+    asked: list[Message] = []  # of the runner, whose answers come by themselves
 
     def booked(name: str) -> Any:
-        def ask(workers: Workers, request: Message) -> Message:
-            part, started = account.part(request), time.perf_counter()
+        def ask(workers: Workers, *given: Any) -> Message | None:
+            asked.extend(given if name == "ask_runner" else ())
+            request = given[0] if given else asked[-1]
+            started, answer = time.perf_counter(), None
             try:
-                answer: Message = originals[name](workers, request)
+                answer = originals[name](workers, *given)
                 return answer
             finally:
-                account.seconds[part] += time.perf_counter() - started
+                account.book(request, time.perf_counter() - started, answer, of_runner="runner" in name)
         return ask
 
     for name in originals:
@@ -143,15 +207,16 @@ def report(parts: Counter[str], wall_s: float, graded: int) -> None:
     plain = {name: s for name, s in parts.items() if name.startswith(PLAIN)}
     base, asked = sum(plain.values()), sum(parts.values())
     own = wall_s - asked
-    print("| part | seconds a scenario | of correctness once plus timing |")
-    print("|---|---|---|")
+    print("| part | seconds a scenario | of correctness once plus timing | what it is |")
+    print("|---|---|---|---|")
     honest = [(name, s) for name, s in parts.items() if name not in plain]
     for name, seconds in (*sorted(plain.items()), *sorted(honest, key=lambda item: -item[1])):
-        print(f"| {name} | {seconds / graded:.3f} | {seconds / base:.1%} |")
-    print(f"| supervisor itself | {own / graded:.3f} | {own / base:.1%} |")
-    print(f"| **correctness once plus timing** | {base / graded:.3f} | 100 % |")
+        what = WHAT.get(name, "not known to this script")
+        print(f"| {name} | {seconds / graded:.3f} | {seconds / base:.1%} | {what} |")
+    print(f"| supervisor itself | {own / graded:.3f} | {own / base:.1%} | what no worker was waited for in |")
+    print(f"| **correctness once plus timing** | {base / graded:.3f} | 100 % | all of `{PLAIN.strip()}` |")
     print(f"| **the honest checks add** (supervisor included) | {(wall_s - base) / graded:.3f} | "
-          f"{(wall_s - base) / base:.1%} |")
+          f"{(wall_s - base) / base:.1%} | all others |")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

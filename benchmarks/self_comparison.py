@@ -5,7 +5,9 @@
 
 Spreads between processes (docs/timing.md) are fitted and tested on such a run: --spreads 12 0.15 25 0.2 shows the
 intervals as they would be with 25 ns and 0.2 % in place of the 12 ns and 0.15 % that were in force, and the coverage on
-each half of the comparisons. --again compares a second such run with the same seed or another.
+each half of the comparisons. That is for times that the processes have read themselves, on a CPU or on CUDA until
+2026-11-30: how far sections spread depends on the calls in one as well. --again compares a second such run with the
+same seed or another.
 """
 
 import argparse
@@ -15,12 +17,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from fastkernels.bench.timing.instruments import INSTRUMENTS, Instrument
+from fastkernels.bench.timing.instruments import Instrument
 from fastkernels.bench.timing.statistics import Interval, speedup_interval
 from fastkernels.results import KernelBenchResult, Timing, read_result, write_result
 
 BANDS_S = ((0.0, 2e-6), (2e-6, 5e-6), (5e-6, 20e-6), (20e-6, 100e-6), (100e-6, float("inf")))
 """Bands of the baseline's time, seconds."""
+
+RESOLUTION_S = {"cupti": 32e-9, "cuda_graph": 32e-9, "wall": 100e-9}
+"""Smallest step of the clocks that processes read, by the method that results name."""
 
 
 def main() -> None:
@@ -92,7 +97,9 @@ def respread(timing: Timing, ns: float, percent: float, new_ns: float, new_perce
 
 
 def _unseen(timing: Timing, ns: float, percent: float) -> float:
-    resolution = INSTRUMENTS[timing.method].resolution_s
+    if timing.method not in RESOLUTION_S:
+        raise SystemExit(f"--spreads: {timing.method!r} is not one of {', '.join(RESOLUTION_S)}")
+    resolution = RESOLUTION_S[timing.method]
     sides = [Instrument("", resolution, ns * 1e-9, percent / 100).relative_spread(seconds)
              for seconds in (timing.baseline_s, timing.candidate_s)]
     return math.log(speedup_interval(Interval(0.0, 0.0, 0.0), *sides).high)

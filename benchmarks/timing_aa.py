@@ -1,6 +1,10 @@
-"""A/A test of the timing: the same kernel against itself in fresh pairs of processes, and against slowed copies.
+"""A/A test of timing on a CPU: the same kernel against itself in fresh pairs of processes, and against slowed copies.
 
-    PYTHONPATH=. python3 benchmarks/timing_aa.py --device cuda --pairs 8 --output docs/results/h200-timing-aa.json
+    PYTHONPATH=. python3 benchmarks/timing_aa.py --pairs 8 --output aa.json
+
+CPU only. On CUDA no process is asked for the times of its calls any more, so that this script has nothing to compare
+there; a self-test of the whole grader and benchmarks/self_comparison.py show the same of CUDA. Its results on an H200
+in docs/results were made up to commit 05426b3, with the options --device cuda, --method and --own-memory.
 """
 
 import argparse
@@ -15,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from fastkernels.bench.timing import Comparison, TimingPlan, check_times, compare, describe_environment
-from fastkernels.bench.timing.timer import Call, Timer
+from fastkernels.bench.timing.timer import Call
+from fastkernels.bench.timing.wall import WallTimer
 
-SLOWED = (("rms_norm", 4096, 8192), ("linear", 512, 4096)), (("rms_norm", 512, 4096), ("silu_mul", 32, 14336))
-"""CUDA and CPU cases with copies slowed by more tokens."""
+SLOWED = ("rms_norm", 512, 4096), ("silu_mul", 32, 14336)
+"""Cases with copies slowed by more tokens."""
 SLOWER = (0.02, 0.05, 0.10)
 SMALL_S = 5e-6
 """Two fresh runs shall agree within 1 % for kernels over this."""
@@ -27,9 +32,9 @@ SMALL_S = 5e-6
 class Worker:
     """A process that times; a `Lane` of `compare`."""
 
-    def __init__(self, device: str, method: str | None) -> None:
-        self._process = subprocess.Popen([sys.executable, __file__, "--worker", device, *([method] if method else [])],
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self) -> None:
+        self._process = subprocess.Popen([sys.executable, __file__, "--worker"], stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE, text=True)
 
     def ask(self, **request: Any) -> Any:
         """Send a request and wait for its answer."""
@@ -61,10 +66,9 @@ class Worker:
         """As `Lane.eager`."""
         return list(self.ask(do="eager", calls=calls))
 
-    def replay(self, calls: int) -> str | None:
+    def replay(self, calls: int) -> None:
         """As `Lane.replay`."""
-        answer: str | None = self.ask(do="replay", calls=calls)
-        return answer
+        self.ask(do="replay", calls=calls)
 
     def close(self) -> None:
         """End the process."""
@@ -73,69 +77,50 @@ class Worker:
         self._process.wait()
 
 
-def serve(device_name: str, method: str | None) -> None:
+def serve() -> None:
     """The worker's side: answer requests from stdin until it closes."""
-    import torch
+    from benchmarks.timing_cases import make_call
 
-    from benchmarks.timing_cases import Arena, make_call
-    from fastkernels.bench.timing.chooser import open_timer
-
-    device = torch.device(device_name)
-    timer: Timer = open_timer(device, method)
-    arena = Arena(device)
+    timer = WallTimer()
     call: Call | None = None
     for line in sys.stdin:
         request = json.loads(line)
         do = request.pop("do")
         answer: Any = None
-        if do == "open":
-            answer = [timer.name, timer.reason]
-        elif do == "share":
-            answer = arena.share()
-        elif do == "attach":
-            arena.attach(request["handle"])
-        elif do == "make":
-            timer.reset()
-            call = None
-            arena.restart()
-            call = make_call(request["case"], arena)
+        if do == "make":
+            call = None  # frees the last case's memory first
+            call = make_call(request["case"])
         else:
             answer = getattr(timer, do)(call, request["calls"])
         print("@" + json.dumps({"ok": answer}), flush=True)
 
 
-def one_pair(device: str, method: str | None, shared: bool, cases: Any, slowed: Any, plan: dict[str, Any]) -> list[Any]:
+def one_pair(cases: Any, slowed: Any, plan: TimingPlan) -> list[Any]:
     """Time every case in one fresh pair of processes."""
-    first, second = workers = Worker(device, method), Worker(device, method)
-    for worker in workers:
-        worker.send(do="open")
-    name, reason = first.receive()
-    second.receive()
-    if shared:
-        second.ask(do="attach", handle=first.ask(do="share"))
-    timing_plan, rows = TimingPlan(method=name, same_memory=shared, **plan), []
+    first, second = workers = Worker(), Worker()
+    rows = []
     jobs = [(case, 0.0) for case in cases] + [(case, slower) for case in slowed for slower in SLOWER]
     for case, slower in jobs:
         other = (case[0], round(case[1] * (1 + slower)), case[2])
         start = time.perf_counter()
         second.ask(do="make", case=other)
-        first.ask(do="make", case=case)  # last, so that a shared block holds whole values for it
+        first.ask(do="make", case=case)
         made = time.perf_counter()
-        found = compare(first, second, timing_plan)
-        rows.append(row(case, slower, found, reason, made - start))
+        found = compare(first, second, plan)
+        rows.append(row(case, slower, found, made - start))
     for worker in workers:
         worker.close()
     return rows
 
 
-def row(case: Any, slower: float, found: Comparison, reason: str, made_s: float) -> dict[str, Any]:
+def row(case: Any, slower: float, found: Comparison, made_s: float) -> dict[str, Any]:
     """One line of the results file."""
     finding = check_times(found, 0.0)
     times = {key: value for key, value in vars(found).items() if not key.endswith(("samples_s", "seen"))}
     times |= {key: getattr(found, key) for key in ("baseline_witness_s", "candidate_witness_s")}
     kept = {key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in times.items()}
-    return {"case": f"{case[0]}[{case[1]}x{case[2]}]", "slower": slower, "reason": reason, "made_s": round(made_s, 4),
-            **kept, "finding": None if finding is None else list(finding)}
+    return {"case": f"{case[0]}[{case[1]}x{case[2]}]", "slower": slower, "made_s": round(made_s, 4), **kept,
+            "finding": None if finding is None else list(finding)}
 
 
 def report(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -201,28 +186,24 @@ def slowed_figures(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
 def main() -> None:
     """Run the pairs, print the table, write the results file."""
     if sys.argv[1:2] == ["--worker"]:
-        serve(sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else None)
+        serve()
         return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--method", help="timer; default: the best for the device")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu",), help="a CPU alone, see above")
     parser.add_argument("--pairs", type=int, default=4, help="fresh pairs of processes (default %(default)s)")
-    parser.add_argument("--own-memory", action="store_true", help="every process allocates its own inputs and weights")
     parser.add_argument("--num-runs", type=int, default=100, help="most timed calls a side (default %(default)s)")
     parser.add_argument("--max-time", type=float, default=1.0, help="seconds a comparison (default %(default)s)")
     parser.add_argument("--no-slowed", action="store_true", help="leave the slowed copies out")
     parser.add_argument("--output", type=Path, help="JSON results file")
     options = parser.parse_args()
-    from benchmarks.timing_cases import CPU_CASES, CUDA_CASES
+    from benchmarks.timing_cases import CASES
 
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
-    cuda = options.device == "cuda"
-    plan = {"num_runs": options.num_runs, "max_time_s": options.max_time}
-    slowed = () if options.no_slowed else SLOWED[0 if cuda else 1]
+    plan = TimingPlan(num_runs=options.num_runs, max_time_s=options.max_time)
+    slowed = () if options.no_slowed else SLOWED
     rows: list[dict[str, Any]] = []
     for _ in range(options.pairs):
-        rows += one_pair(options.device, options.method, cuda and not options.own_memory,
-                         CUDA_CASES if cuda else CPU_CASES, slowed, plan)
+        rows += one_pair(CASES, slowed, plan)
     figures = report(rows)
     if options.output:
         command = " ".join(["PYTHONPATH=. python3", *sys.argv])

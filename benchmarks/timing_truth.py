@@ -106,7 +106,7 @@ def truth(scenario: Scenario) -> tuple[float, float]:
 
     from fastkernels.bench.grade import Draw, make_inputs, randomise_weights
     from fastkernels.bench.isolate.build import build
-    from fastkernels.bench.timing.cuda_graph import capture
+    from fastkernels.bench.timing.capture import capture
     from fastkernels.bench.timing.cupti import CuptiTimer, busy, device_events
     from fastkernels.runtime.invoke import prepared
 

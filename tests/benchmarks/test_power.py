@@ -77,6 +77,39 @@ def test_requests_are_booked_to_their_part():
     assert account.part({"do": "draw", "index": 0}) == "plain: one draw"
 
 
+def test_a_round_of_timed_sections_is_split_by_what_its_answer_tells():
+    account = honesty_cost.Account()
+    account.begin()
+    account.book({"do": "draw", "index": 0}, 0.001)
+    account.book({"do": "judge"}, 0.02)
+    side = {"woke_s": 0.001, "ran_s": 0.004, "seen_s": 0.0005, "check_s": 0.0005}
+    account.book({"do": "round", "judge": True}, 0.1, {"baseline": side, "candidate": side})
+    account.book({"do": "round", "judge": False}, 0.1, {"baseline": side, "candidate": side})
+    account.book({"do": "round", "judge": True}, 0.1, {"failed": "LateError"})
+    account.book({"do": "build"}, 1.0, of_runner=True)
+    account.book({"do": "build"}, 2.0)
+    assert account.seconds == pytest.approx({
+        "plain: one draw": 0.021, "plain: timed sections": 0.02, "sections: outputs compared": 0.004,
+        "sections: idle device": 0.012, "sections: drawn calls judged": 0.02, "plain: import and build": 2.0,
+        "plain: sections made ready": 1.0 + 0.3 - 0.02 - 0.004 - 0.012 - 0.02})
+    assert set(account.seconds) <= set(honesty_cost.WHAT)
+
+
+def test_what_is_asked_of_both_sides_at_once_is_booked_to_each(monkeypatch):
+    account, answers = honesty_cost.Account(), iter([{"of": "runner"}, {"of": "candidate"}])
+    for name in ("ask_runner", "ask_candidate"):
+        monkeypatch.setattr(honesty_cost.Workers, name, lambda workers, request: None)
+    monkeypatch.setattr(honesty_cost.Workers, "runner_answer", lambda workers: next(answers))
+    monkeypatch.setattr(honesty_cost.Workers, "candidate_answer", lambda workers, request, limit=None: next(answers))
+    workers = honesty_cost.Workers(honesty_cost.GraderSettings(device="cpu"), "cpu")
+    with honesty_cost.accounted(account):
+        workers.ask_runner({"do": "build"})
+        workers.ask_candidate({"do": "read_own_clock"})
+        assert workers.runner_answer() == {"of": "runner"}
+        assert workers.candidate_answer({"do": "read_own_clock"}, 1.0) == {"of": "candidate"}
+    assert set(account.seconds) == {"plain: sections made ready", "plain: own clocks"}
+
+
 def test_the_share_is_of_the_plain_parts(capsys):
     honesty_cost.report(Counter({"plain: one draw": 1.0, "plain: timing": 3.0, "witness": 1.0}), 6.0, 2)
     out = capsys.readouterr().out

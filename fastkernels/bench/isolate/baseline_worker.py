@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from math import prod
 from typing import Any
 
@@ -26,7 +26,7 @@ from fastkernels.bench.grade import (
 from fastkernels.bench.isolate.arena import Arena
 from fastkernels.bench.isolate.batch import Called, hand_over
 from fastkernels.bench.isolate.bits import rolled, same_bits
-from fastkernels.bench.isolate.build import build, held_by, state_of
+from fastkernels.bench.isolate.build import build, state_of
 from fastkernels.bench.isolate.files import ARENAS
 from fastkernels.bench.isolate.gates import as_slices, contiguous_ones, has_slices
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
@@ -49,18 +49,6 @@ from fastkernels.runtime.op import Op
 from fastkernels.runtime.weights import finish_weights
 
 
-@dataclass(frozen=True)
-class Own:
-    """What the baseline works on outside of timed calls, and where timed calls have it."""
-
-    weights: dict[str, torch.Tensor]
-    """Private data of each parameter and buffer."""
-    sets: list[dict[str, Any]]
-    """Private timing sets."""
-    views: dict[str, torch.Tensor]
-    """Tensors in memory that the candidate sees too, `weight/NAME` and `set0/NAME`."""
-
-
 class BaselineService(Service):
     """Answers the supervisor's requests; what it knows of expected values never leaves this process."""
 
@@ -76,7 +64,6 @@ class BaselineService(Service):
         self._findings: list[Finding] = []
         self._module: nn.Module | None = None
         self._written: set[str] = set()
-        self._own: Own | None = None
         self._judge: Judge | None = None
         self._sweep: Sweep | None = None
         self._provider: Provider | None = None
@@ -150,7 +137,6 @@ class BaselineService(Service):
             self._batch.append(_moved_along(self.sets[0], number) if message["known"] else self._make_inputs())
         self._slots = self.inputs.write({f"{number}/{name}": value for number, inputs in enumerate(self._batch)
                                          for name, value in inputs.items() if isinstance(value, torch.Tensor)})
-        self.synchronize()
         slots = {slot.name: slot.to_dict() for slot in self._slots}
         return {"batch": [[{**slots[f"{number}/{name}"], "name": name} if f"{number}/{name}" in slots
                            else {"name": name, "value": value} for name, value in inputs.items()]
@@ -158,10 +144,7 @@ class BaselineService(Service):
                 "arenas": {"inputs": self.inputs.reference(), "outputs": self.outputs.reference()}}
 
     def call_batch(self, batch: list[dict[str, Any]], message: Message) -> Called:
-        """Make the calls. Compute nothing with `hand_over` or in a graph: a batch then takes what it takes besides."""
-        if message["do"] == "capture_batch":
-            assert self._called is not None
-            return self._called
+        """Make the calls. Compute nothing with `hand_over`: a batch then takes what it takes besides."""
         if message.get("hand_over") and self._called is not None:
             return hand_over(self._called, batch)
         self._called = super().call_batch(batch, message)
@@ -216,7 +199,7 @@ class BaselineService(Service):
         del message
         assert self._module is not None
         assert self._judge is not None
-        module, self._own, self._stand_in, columns = self._module, None, None, {}
+        module, self._stand_in, columns = self._module, None, {}
         size = sum(slot.extent_bytes for slot in self._weight_slots)
         if self.device.type == "cuda" or size <= WHOLE_BYTES or repacks(module):
             move_all(module)
@@ -279,48 +262,6 @@ class BaselineService(Service):
         dtype = str(floats[0] if floats else torch.float32).removeprefix("torch.")
         return {"bytes": work.bytes, "flops": work.flops, "dtype": dtype}
 
-    def on_share(self, message: Message) -> Message:
-        """Lay weights and the float inputs of the timing sets where both processes work on them in timed calls.
-
-        Integers stay private: no index that the baseline follows may lie where the candidate can write.
-        """
-        del message
-        assert self._module is not None
-        held = held_by(self._module)
-        tensors = {f"weight/{name}": tensor.detach() for name, tensor in held.items()}
-        tensors |= {f"set{i}/{name}": value for i, inputs in enumerate(self.sets) for name, value in inputs.items()
-                    if isinstance(value, torch.Tensor) and value.is_floating_point() and 0 not in value.stride()}
-        slots = self.shared.write(tensors)
-        views = {slot.name: self.shared.tensor(slot) for slot in slots}
-        self._own = Own({name: tensor.data for name, tensor in held.items()}, self.sets, views)
-        for name, tensor in held.items():
-            tensor.data = views[f"weight/{name}"]
-        self.sets = [{name: views.get(f"set{i}/{name}", value) for name, value in inputs.items()}
-                     for i, inputs in enumerate(self.sets)]
-        self._in_common = True
-        self.synchronize()
-        return {"slots": [slot.to_dict() for slot in slots], "arenas": {"shared": self.shared.reference()}}
-
-    def on_unshare(self, message: Message) -> Message:
-        """Take the private weights and inputs back; a finding where what was shared is no longer what it was."""
-        del message
-        assert self._own is not None
-        assert self._module is not None
-        self.synchronize()
-        own, self.sets, self._call = self._own, self._own.sets, None
-        for name, tensor in held_by(self._module).items():
-            tensor.data = own.weights[name]
-        weights = self._changed_weights()
-        inputs = sorted({name for i, inputs in enumerate(own.sets) for name, value in inputs.items()
-                         if name not in self._written and not _equal(own.views.get(f"set{i}/{name}", value), value)})
-        damaged = self.shared.damaged()
-        if not (weights or inputs or damaged):
-            return {}
-        by_inputs = Verdict.MUTATED_INPUT if inputs else Verdict.OUT_OF_BOUNDS_WRITE
-        verdict = Verdict.MUTATED_WEIGHT if weights else by_inputs
-        what = ", ".join(weights or inputs) or f"memory beside {damaged}"
-        return {"finding": {"verdict": str(verdict), "message": f"timed calls changed {what}", "correctness": None}}
-
     def on_plan_rooms(self, message: Message) -> Message:
         """Lay out the rooms of timed sections (`TrustedSections.plan`)."""
         assert self._module is not None
@@ -373,7 +314,7 @@ class BaselineService(Service):
     def free(self) -> None:
         """Free what the scenario before has left."""
         self._draws, self._before, self._slots, self._findings, self._batch = [], {}, [], [], []
-        self._judge = self._module = self._own = self._stand_in = self._called = self._sections = self._sweep = None
+        self._judge = self._module = self._stand_in = self._called = self._sections = self._sweep = None
         for arena in (self.weights, self.inputs, self.outputs, self.shared):
             arena.release()
         super().free()
@@ -430,18 +371,10 @@ class BaselineService(Service):
         if self.device.type == "cpu":
             after = {name: private_copy(value) for name, value in after.items()}
         inputs_after = {name: after.get(name, value) for name, value in self._before.items()}
-        weights_changed = [*answer["weights_changed"], *self._changed_weights()]
         return CallOutcome(outputs=outputs, inputs_after=inputs_after, aliases=answer["aliases"],
-                           weights_changed=weights_changed, structure=answer["tree"],
+                           weights_changed=[*answer["weights_changed"]], structure=answer["tree"],
                            canaries=[*([] if damaged is None else [damaged.rpartition("/")[2]]),
                                      *answer.get("canaries", [])])
-
-    def _changed_weights(self) -> list[str]:
-        """Weights that the candidate has shared memory for and that differ from the private ones."""
-        if self._own is None:
-            return []
-        views = self._own.views
-        return [name for name, value in self._own.weights.items() if not _equal(views[f"weight/{name}"], value)]
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -37,9 +37,4 @@ def state_of(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def everything_of(module: nn.Module) -> dict[str, torch.Tensor]:
     """Every parameter and buffer by name, buffers that no checkpoint holds among them."""
-    return {name: tensor.detach() for name, tensor in held_by(module).items()}
-
-
-def held_by(module: nn.Module) -> dict[str, torch.Tensor]:
-    """The module's own parameters and buffers by name, whose `data` may be set."""
-    return dict((*module.named_parameters(), *module.named_buffers()))
+    return {name: tensor.detach() for name, tensor in (*module.named_parameters(), *module.named_buffers())}

@@ -15,7 +15,7 @@ from torch import nn
 from fastkernels.bench.isolate.arena import Arena
 from fastkernels.bench.isolate.batch import call_batch
 from fastkernels.bench.isolate.bits import same_bits, same_sample
-from fastkernels.bench.isolate.build import build, everything_of, held_by, state_of
+from fastkernels.bench.isolate.build import build, everything_of, state_of
 from fastkernels.bench.isolate.failure import failure
 from fastkernels.bench.isolate.gates import GateCalls
 from fastkernels.bench.isolate.guarded import GuardedAllocations
@@ -40,7 +40,7 @@ from fastkernels.runtime.invoke import invoke
 from fastkernels.runtime.parallel import ProcessGroup, set_tp_group
 from fastkernels.runtime.weights import finish_weights
 
-CLOCKED = ("batch", "replay", "replay_batch", "serve")
+CLOCKED = ("batch", "replay", "serve")
 """Requests that the supervisor's clock times. What a candidate has loaded is looked through after the next one then: it
 takes 0.1 to 0.5 ms."""
 
@@ -162,7 +162,6 @@ class CandidateService(Service):
             self._previous = []  # their addresses may have gone with the old memory
         inputs = self.read_inputs(message)
         timed = message.get("set")
-        self._batch_graph = None  # gigabytes, for some operators
         self._calls += 1
         whole = (self._calls == 1 or message.get("last", False) or self.device.type == "cuda"
                  or self._kept_bytes() <= COMPARED_BYTES)
@@ -191,7 +190,6 @@ class CandidateService(Service):
             for name, tensor in arena_inputs.items():
                 if isinstance(tensor, torch.Tensor):
                     tensor.copy_(inputs[name])
-            self.synchronize()
         through = {} if trace is None else {"ran_through": trace.packages(self._directory)}
         return {**report, **through, "weights_changed": self._changed_weights(whole), "ran_s": ran_s}
 
@@ -248,11 +246,6 @@ class CandidateService(Service):
         self._previous = []
         return super().on_batch(message)
 
-    def on_capture_batch(self, message: Message) -> Message:
-        """As the trusted worker does, with all calls."""
-        self._previous = []
-        return super().on_capture_batch(message)
-
     def on_reload(self, message: Message) -> Message:
         """Load other weights into the module where it still has what a checkpoint holds; else build it anew."""
         self.follow(message)
@@ -265,25 +258,6 @@ class CandidateService(Service):
         except Exception as error:
             return self._failed(error, Verdict.INIT_ERROR, "loading other weights")
         return {}
-
-    def on_share(self, message: Message) -> Message:
-        """Work on the same memory as the baseline in timed calls; says whether all weights could be moved there."""
-        assert self._module is not None
-        self.follow(message)
-        given = {slot.name: self.shared.tensor(slot) for slot in map(Slot.from_dict, message["slots"])}
-        moved = 0
-        held = held_by(self._module)
-        for name, tensor in held.items():
-            view = given.get(f"weight/{name}")
-            if view is not None and _may_stand_for(view, tensor):
-                self._kept[name] = tensor.data  # what a graph or a cached pointer of the candidate's may refer to
-                tensor.data = view
-                moved += 1
-        self.sets = [{name: given.get(f"set{i}/{name}", value) for name, value in inputs.items()}
-                     for i, inputs in enumerate(self.sets)]
-        self._in_common = True
-        self.synchronize()
-        return {"all": moved == len(held)}
 
     def with_copies(self, room: Room) -> list[Callable[..., object]]:
         """The module with each copy of the weights: its parameters moved there, or modules of their own."""

@@ -4,7 +4,7 @@ import os
 import tempfile
 
 ARENAS = 4
-"""Files between two workers: weights, inputs, outputs, and what both sides' timed calls work on."""
+"""Files between two workers: weights, inputs, outputs, and `shared`, the room of a side's timed sections on CUDA."""
 
 
 def create_file() -> int:

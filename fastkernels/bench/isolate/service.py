@@ -1,4 +1,7 @@
-"""What both workers have in common: arenas, timing sets, timer and the dispatch of requests."""
+"""What both workers have in common: arenas, the dispatch of requests, and timing.
+
+On CUDA calls are timed in sections (`sections/`); what is asked of timing sets and of batches is asked on a CPU alone.
+"""
 
 import gc
 import time
@@ -17,8 +20,8 @@ from fastkernels.bench.isolate.sections.bell import Bell
 from fastkernels.bench.isolate.sections.room import Layout, Room
 from fastkernels.bench.isolate.sections.side import CannotBeTimedError, SectionSide
 from fastkernels.bench.isolate.slots import Slot, end_of, plan_slots
-from fastkernels.bench.timing.chooser import open_timer
-from fastkernels.bench.timing.timer import Call, Timer
+from fastkernels.bench.timing.timer import Call
+from fastkernels.bench.timing.wall import WallTimer
 from fastkernels.manifest import Scenario
 from fastkernels.runtime.invoke import prepared
 from fastkernels.runtime.parallel import MirroredRank, set_tp_group
@@ -36,12 +39,10 @@ class Service:
         self.bells: tuple[int, ...] = ()
         """Descriptors of what starts timed sections: a side's own, for the trusted worker that of each side."""
         self.sets: list[dict[str, Any]] = []
-        self._timer: Timer | None = None
+        self._timer = WallTimer()
         self._call: Call | None = None
-        self._batch_graph: torch.cuda.CUDAGraph | None = None
         self._section_side: SectionSide | None = None
         self._placement = RandomPlacement()
-        self._in_common = False
         self._group = ExitStack()
 
     def enter_group(self, scenario: Scenario) -> None:
@@ -77,26 +78,17 @@ class Service:
         """Keep a copy of the inputs in the arena as one more timing set."""
         self.follow(message)
         self.sets.append({name: private_copy(value) for name, value in self.read_inputs(message).items()})
-        self.synchronize()
         return {}
 
-    def on_timer(self, message: Message) -> Message:
-        """Open the timer once; the method is chosen by the trusted worker and named to the other."""
-        if self._timer is None:
-            self._timer = open_timer(self.device, message.get("method"))
-        return {"method": self._timer.name}
-
     def on_measure(self, message: Message) -> Message:
-        """Device seconds of each of `calls` calls."""
+        """Seconds of each of `calls` calls."""
         calls = message["calls"]
-        if self.device.type == "cpu":
-            self._move()
+        self._move()
 
         def measure() -> Message:
-            if self.device.type == "cpu":
-                for index in range(min(len(self.sets), calls // 2)):  # touch the new places first
-                    self.caller()(index)
-            return {"samples_s": list(self.timer.measure(self.caller(), calls))}
+            for index in range(min(len(self.sets), calls // 2)):  # touch the new places first
+                self.caller()(index)
+            return {"samples_s": list(self._timer.measure(self.caller(), calls))}
 
         return self.timed(measure)
 
@@ -104,18 +96,19 @@ class Service:
         """Have inputs of this process's own, and temporaries of calls, lie elsewhere from now on."""
         self._placement.renew()
         tensors = [value for inputs in self.sets for value in inputs.values() if isinstance(value, torch.Tensor)]
-        if not self._in_common and sum(tensor.nbytes for tensor in tensors) <= MOVED_BYTES:
+        if sum(tensor.nbytes for tensor in tensors) <= MOVED_BYTES:
             self.sets = [{name: private_copy(value) for name, value in inputs.items()} for inputs in self.sets]
             self._call = None
 
     def on_eager(self, message: Message) -> Message:
         """Latencies of `calls` eager calls, seconds."""
-        return self.timed(lambda: {"samples_s": list(self.timer.eager(self.caller(), message["calls"]))})
+        return self.timed(lambda: {"samples_s": list(self._timer.eager(self.caller(), message["calls"]))})
 
     def on_replay(self, message: Message) -> Message:
         """Run exactly `calls` calls and answer when they are done; the supervisor's clock is the witness."""
         def replay() -> Message:
-            return {"not_captured": self.timer.replay(self.caller(), message["calls"])}
+            self._timer.replay(self.caller(), message["calls"])
+            return {}
 
         return self.timed(replay)
 
@@ -182,41 +175,7 @@ class Service:
             if slots is None:
                 self.room(end_of(plan_slots(called.leaves, contiguous=True)))
                 slots = self.outputs.place(called.leaves)
-            self.synchronize()
-            return _handed_over(called, slots)
-
-        return self.timed(work)
-
-    def on_capture_batch(self, message: Message) -> Message:
-        """Capture a batch in a CUDA graph, copies of the outputs included: every replay leaves them in one place."""
-        from fastkernels.bench.timing.cuda_graph import capture
-
-        self.follow(message)
-        batch = [self.batch_inputs(number, inputs) for number, inputs in enumerate(message["batch"])]
-        answer: Message = {}
-
-        def run() -> None:
-            called = self.call_batch(batch, message)
-            answer.update(_handed_over(called, self.outputs.place(called.leaves)))
-
-        def work() -> Message:
-            self._batch_graph = None  # frees the last graph's memory first
-            self._batch_graph = capture(self.device, run)
-            self.synchronize()
-            return answer
-
-        return self.timed(work)
-
-    def on_replay_batch(self, message: Message) -> Message:
-        """Replay the captured batch on what lies in the arena now."""
-        del message
-        graph = self._batch_graph
-        assert graph is not None
-
-        def work() -> Message:
-            graph.replay()
-            self.synchronize()
-            return {}
+            return {"trees": called.trees, "slots": None if slots is None else [slot.to_dict() for slot in slots]}
 
         return self.timed(work)
 
@@ -233,14 +192,8 @@ class Service:
     def room(self, size: int) -> None:
         """Make room for `size` bytes of outputs; only the trusted side can."""
 
-    @property
-    def timer(self) -> Timer:
-        """The timer that `on_timer` opened."""
-        assert self._timer is not None
-        return self._timer
-
     def caller(self) -> Call:
-        """What the timer calls: call i works on set i, rotated. One object a scenario, since timers keep its graphs."""
+        """What the timer calls: call i works on set i, rotated."""
         if self._call is None:
             calls = [prepared(self.bare_call(), inputs) for inputs in self.sets]
             self._call = lambda i: calls[i % len(calls)]()
@@ -263,13 +216,10 @@ class Service:
             torch.cuda.synchronize(self.device)
 
     def free(self) -> None:
-        """Let go of the scenario's timing sets, and of the caching allocator's memory where that is much."""
-        self.sets, self._call, self._batch_graph, self._section_side = [], None, None, None
+        """Let go of what timing the scenario took, and of the caching allocator's memory where that is much."""
+        self.sets, self._call, self._section_side = [], None, None
         self._placement.clear()
-        self._in_common = False
         self._group.close()
-        if self._timer is not None:
-            self._timer.reset()
         gc.collect()
         gc.freeze()  # what is left stays for good; the next collection passes over it (30 ms with torch and Triton)
         if self.device.type == "cuda" and torch.cuda.memory_reserved(self.device) > BIG_BYTES:
@@ -285,10 +235,6 @@ def called_on(call: Callable[..., object], moves: list[tuple[torch.Tensor, torch
         return call(**inputs)
 
     return moved
-
-
-def _handed_over(called: Called, slots: list[Slot] | None) -> Message:
-    return {"trees": called.trees, "slots": None if slots is None else [slot.to_dict() for slot in slots]}
 
 
 def private_copy(value: Any) -> Any:

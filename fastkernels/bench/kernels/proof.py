@@ -1,4 +1,4 @@
-"""Has the candidate prove the time that its process reports: work on secret inputs, handed over while the clock runs.
+"""Has the candidate prove the time that its process reports on a CPU: work on secret inputs, clocked until handed over.
 
 A batch is one call on each of several sets of inputs that the candidate has never seen. The supervisor's clock runs
 from before they are told to after all outputs lie in the arena; which of them are judged is drawn afterwards. Whatever
@@ -16,15 +16,11 @@ from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.kernels.idle import IdleWatch
 from fastkernels.bench.kernels.pipeline import Attempt
 from fastkernels.bench.timing import Comparison, Trouble
-from fastkernels.bench.timing.witness import SUSPICION_S, SUSPICIOUS_REPEATS, longest_s
-from fastkernels.errors import WorkerError
+from fastkernels.bench.timing.witness import SUSPICION_S, SUSPICIOUS_REPEATS
 from fastkernels.results import Verdict
 
 CALLS = 32
 """Most calls in a batch."""
-
-GRAPH_CALLS = 64
-"""Most calls in a batch that is replayed from a CUDA graph."""
 
 FEWEST_CALLS = 2
 
@@ -46,8 +42,8 @@ GAP_S = 300e-6
 """A batch may take this much longer besides: what its messages and pages take differs between processes."""
 
 BATCH_LONGER = 2.0
-"""On a CPU a call of a batch may take this many times what was reported: on a quiet machine honest ones took up to 1.5
-times, where the baseline's calls had taken no longer in a batch than in its rounds."""
+"""A call of a batch may take this many times what was reported: on a quiet machine honest ones took up to 1.5 times,
+where the baseline's calls had taken no longer in a batch than in its rounds."""
 
 MOST_COLDER = 2.5
 """Times longer that the baseline's calls take in a batch, as far as that excuses the candidate's: on a quiet machine it
@@ -70,14 +66,8 @@ class Proof:
     comparison: Comparison
     calls: int
     watch: IdleWatch
-    graph: bool = False
-    """Whether a batch is one CUDA graph: launches then hide nothing of what the device takes."""
     clock: Callable[[], float] = time.perf_counter
     """The supervisor's."""
-    _captured: Message = field(default_factory=dict)
-    """The batch that the candidate's graph was captured on."""
-    _answer: Message = field(default_factory=dict)
-    """Where that graph leaves its outputs."""
     _own_s: list[float] = field(default_factory=list)
     """What the trusted worker took for a batch."""
     _idle_s: list[float] = field(default_factory=list)
@@ -97,15 +87,10 @@ class Proof:
         """
         batches, end = 0, self.clock() + SUSPICION_S
         drawn = self._draw(known=True)
-        if self.graph:
-            for request in ("batch", "capture_batch"):  # the first makes room for the outputs
-                self.attempt.trusted({"do": request, "batch": drawn["batch"]})
         while batches < BATCHES or (self._seen_s > self._proven_s()
                                     and (batches < SUSPICIOUS_REPEATS or self.clock() < end)):
             self._time_trusted(drawn)
             drawn = self._draw()
-            if self.graph and drawn != self._captured:
-                drawn = self._capture(drawn)
             took_s, answer = self._candidate_s(drawn)
             if took_s < self._seen_s:
                 self._seen_s = took_s
@@ -123,28 +108,20 @@ class Proof:
             f"{seen * 1e6:.3g} us a call by the supervisor's clock{'' if tampered else ', disturbed by other load'}")
 
     def _proven_s(self) -> float:
-        """As long a batch bears the report out: other load does not make it longer.
-
-        On CUDA the shortest reading counts as it is: a replay takes so little that its message decides, and that comes
-        late by its own length on a quiet machine too.
-        """
-        if self.comparison.method != "wall":
-            return self._allowed_s(min(self._idle_s, default=0.0), 0.0)
+        """As long a batch bears the report out: other load does not make it longer."""
         return self._allowed_s(undisturbed(self._idle_s, FEWEST_IDLE) or 0.0,
                                undisturbed(self._own_s, FEWEST_OWN) or 0.0)
 
     def _allowed_s(self, idle_s: float, own_s: float, most_colder: float = MOST_COLDER) -> float:
         """Longest that a batch of an honest candidate takes, by what the trusted worker takes to hand over and in all.
 
-        On a CPU a call may take as long as the shorter of the reported ones, since the shortest batch counts, and by
-        how much longer the baseline's calls take in a batch than in its rounds: inputs come from another core and
-        nothing is warm. Where that is more than `most_colder` it is other load, which accuses nobody.
+        A call may take as long as the shorter of the reported ones, since the shortest batch counts, and by how much
+        longer the baseline's calls take in a batch than in its rounds: inputs come from another core and nothing is
+        warm. Where that is more than `most_colder` it is other load, which accuses nobody.
         """
         times = self.comparison
-        longest = longest_s(times.method, times.candidate_claim_s)
-        if times.method == "wall":
-            colder = max(0.0, own_s - idle_s) / (self.calls * times.baseline_claim_s)
-            longest = BATCH_LONGER * min(max(1.0, colder), most_colder) * times.candidate_claim_s
+        colder = max(0.0, own_s - idle_s) / (self.calls * times.baseline_claim_s)
+        longest = BATCH_LONGER * min(max(1.0, colder), most_colder) * times.candidate_claim_s
         return (1 + LONGER) * idle_s + self.calls * longest + GAP_S
 
     def _draw(self, known: bool = False) -> Message:
@@ -153,11 +130,9 @@ class Proof:
 
     def _time_trusted(self, drawn: Message) -> None:
         """Time the trusted worker. The candidate may know these inputs: it will not be asked again."""
-        request: Message = {"do": "replay_batch"}
-        if not self.graph:
-            request = {"do": "batch", "batch": drawn["batch"]}
-            self._own_s.append(self._trusted_s(request))
-            request = {**request, "hand_over": True}
+        request: Message = {"do": "batch", "batch": drawn["batch"]}
+        self._own_s.append(self._trusted_s(request))
+        request = {**request, "hand_over": True}
         self._idle_s += [self._trusted_s(request), self._trusted_s(request)]
 
     def _trusted_s(self, request: Message) -> float:
@@ -165,20 +140,10 @@ class Proof:
         self.attempt.trusted(request)
         return self.clock() - started
 
-    def _capture(self, drawn: Message) -> Message:
-        """Have the candidate capture a batch, which tells it these inputs, and draw others that lie where those did."""
-        self._answer = self.attempt.candidate({**drawn, "do": "capture_batch"})
-        self._captured = drawn
-        drawn = self._draw()
-        if drawn != self._captured:
-            raise WorkerError("two batches of one scenario lie otherwise in the arena")
-        return drawn
-
     def _candidate_s(self, drawn: Message) -> tuple[float, Message]:
-        request: Message = {"do": "replay_batch"} if self.graph else {**drawn, "do": "batch"}
         started = self.clock()
-        answer = self.attempt.candidate(request)
-        return self.clock() - started, self._answer if self.graph else answer
+        answer = self.attempt.candidate({**drawn, "do": "batch"})
+        return self.clock() - started, answer
 
     def _judge(self, answer: Message) -> None:
         """Judge calls in an order drawn now, until time is up."""
@@ -196,9 +161,8 @@ class Proof:
 def prove(attempt: Attempt, comparison: Comparison, fitting: int, watch: IdleWatch) -> Trouble | None:
     """See `Proof.run`. A batch is of as many calls as fit in memory (`fitting` sets of inputs) and in TARGET_S."""
     slower_s = max(comparison.baseline_s, comparison.candidate_s)
-    graph = comparison.method != "wall" and comparison.candidate_not_captured is None
-    calls = max(FEWEST_CALLS, min(GRAPH_CALLS if graph else CALLS, fitting, int(TARGET_S / slower_s)))
-    return Proof(attempt, comparison, calls, watch, graph).run()
+    calls = max(FEWEST_CALLS, min(CALLS, fitting, int(TARGET_S / slower_s)))
+    return Proof(attempt, comparison, calls, watch).run()
 
 
 def undisturbed(readings_s: Sequence[float], fewest: int) -> float | None:

@@ -31,17 +31,14 @@ MAX_SETS = 4
 MIN_SETS = 2
 """Fewest."""
 
-SET_BYTES = {"cpu": 64 * 1024**2, "cuda": 8 * 1024**3}
+SET_BYTES = 64 * 1024**2
 """Memory for timing sets in each process, where the fewest fit."""
 
-BATCH_BYTES = {"cpu": 8 * 1024**2, "cuda": 8 * 1024**3}
-"""Inputs of one batch: on a CPU no more than caches hold, since timed calls find theirs there."""
+BATCH_BYTES = 8 * 1024**2
+"""Inputs of one batch: no more than caches hold, since timed calls find theirs there."""
 
-MIN_INTERVAL = {"cpu": 0.01, "cuda": 0.005}
-"""Half-width of the rounds' interval at which timing stops; on a CPU processes differ by 1 % in any case."""
-
-SAME_MEMORY = {"cpu": False, "cuda": True}
-"""Whether timed calls of both sides work on the same physical memory, whose placement then cancels (docs/timing.md)."""
+MIN_INTERVAL = 0.01
+"""Half-width of the rounds' interval at which timing stops; processes differ by 1 % in any case."""
 
 COMPARISONS = 3
 """Times that a comparison is made before its times count as too fast or tampered with."""
@@ -55,39 +52,24 @@ class Work:
     flops: int
 
 
-@dataclass(frozen=True)
-class Sets:
-    """How timed calls have their inputs."""
-
-    method: str
-    """Name of the timer in both processes."""
-    same_memory: bool
-    """Whether inputs and all weights of both processes lie in the same memory."""
-    batched: int
-    """Sets of inputs that BATCH_BYTES hold."""
-
-
 class WorkerLane:
-    """A timer in a worker process."""
+    """A timer in a worker process, on a CPU."""
 
     def __init__(self, ask: Callable[[Message], Message], note: Callable[[Message], None]) -> None:
         self._ask = ask
         self._note = note
 
     def measure(self, calls: int) -> list[float]:
-        """Device seconds per call."""
+        """Seconds per call."""
         return self._samples("measure", calls)
 
     def eager(self, calls: int) -> list[float]:
-        """Seconds per eager call, launch included."""
+        """Seconds of each call."""
         return self._samples("eager", calls)
 
-    def replay(self, calls: int) -> str | None:
-        """Run exactly `calls` calls; why they did not come from a CUDA graph, or None."""
-        reply = self._ask({"do": "replay", "calls": calls})
-        self._note(reply)
-        reason = reply.get("not_captured")
-        return None if reason is None else str(reason)
+    def replay(self, calls: int) -> None:
+        """Run exactly `calls` calls."""
+        self._note(self._ask({"do": "replay", "calls": calls}))
 
     def _samples(self, what: str, calls: int) -> list[float]:
         reply = self._ask({"do": what, "calls": calls})
@@ -101,23 +83,21 @@ def time_scenario(attempt: Attempt) -> None:
     in_sections = attempt.workers.has_runner
     with work_section(device) as waited_s:
         found.waited_s += waited_s
-        sets = None if in_sections else _load_sets(attempt)
+        fitting = 0 if in_sections else _load_sets(attempt)
         work = attempt.trusted({"do": "work"})
     least = Work(work["bytes"], work["flops"])
     with timing_section(device) as waited_s:
         found.waited_s += waited_s
         peaks = Peaks.from_dict(attempt.trusted({"do": "peaks"})["peaks"])
         floor, bound_s = floor_s(least, peaks), roofline_s(least, work["dtype"], peaks)
-        comparison = None if sets is None else _credible_times(attempt, sets, floor)
-    if sets is None:
+        comparison = None if in_sections else _credible_times(attempt, fitting, floor)
+    if in_sections:
         comparison = _by_sections(attempt, floor, bound_s)
     if not found.passed:
         return
-    if sets is not None:
+    if not in_sections:
         with work_section(device) as waited_s:
             found.waited_s += waited_s
-            if SAME_MEMORY[device] and attempt.take(attempt.trusted({"do": "unshare"})):
-                return
             if attempt.call_and_judge(attempt.trusted({"do": "draw"}), {"set": 0, "in_order": True}):
                 found.message += " (in a call after timing, with new values in the memory of the timed calls)"
                 return
@@ -155,8 +135,8 @@ def _not_timed(attempt: Attempt, why: str) -> None:
     found.message = f"a speedup of {wanted:g} is demanded and none could be measured: {why}"
 
 
-def _credible_times(attempt: Attempt, sets: Sets, floor: float) -> Comparison | None:
-    """Compare the two sides; None where the candidate's times are not to be believed.
+def _credible_times(attempt: Attempt, fitting: int, floor: float) -> Comparison | None:
+    """Compare the two sides on a CPU; None where the candidate's times are not to be believed.
 
     Times that look wrong are taken up to COMPARISONS times before they count: load that came or went between the
     processes' clocks and the supervisor's makes honest ones disagree too. They set the verdict, unless that load once
@@ -164,9 +144,8 @@ def _credible_times(attempt: Attempt, sets: Sets, floor: float) -> Comparison | 
     baseline in most comparisons has made that load itself.
     """
     found, settings = attempt.found, attempt.settings
-    plan = TimingPlan(method=sets.method, num_warmup=settings.num_warmup, num_runs=settings.num_runs,
-                      max_time_s=settings.max_time_s, min_interval=MIN_INTERVAL[attempt.workers.device],
-                      same_memory=sets.same_memory)
+    plan = TimingPlan(num_warmup=settings.num_warmup, num_runs=settings.num_runs, max_time_s=settings.max_time_s,
+                      min_interval=MIN_INTERVAL)
     troubles: list[Trouble] = []
     at_work: list[Trouble] = []
     for _ in range(COMPARISONS):
@@ -179,7 +158,7 @@ def _credible_times(attempt: Attempt, sets: Sets, floor: float) -> Comparison | 
                 raise WorkerError(f"the trusted worker's times: {error}") from error
             troubles = [(Verdict.TIMING_TAMPERED, str(error))]
             break
-        trouble = watch.finding() or check_times(comparison, floor) or prove(attempt, comparison, sets.batched, watch)
+        trouble = watch.finding() or check_times(comparison, floor) or prove(attempt, comparison, fitting, watch)
         if not found.passed:
             return None
         beside = watch.finding()
@@ -205,18 +184,12 @@ def timing_of(comparison: Comparison, work: Work, bound_s: float) -> Timing:
                   candidate_roofline=bound_s / comparison.candidate_s)
 
 
-def _load_sets(attempt: Attempt) -> Sets:
-    """Draw the sets of inputs into both processes and open the timers."""
+def _load_sets(attempt: Attempt) -> int:
+    """Draw the sets of inputs of timed calls into both processes; how many sets fit into a batch."""
     count, index, batched = MAX_SETS, 0, MIN_SETS
     while index < count:
         drawn = attempt.trusted({"do": "draw", "keep": True})
         attempt.candidate({"do": "keep", "inputs": drawn["inputs"], "arenas": drawn["arenas"]})
-        fitting, batched = (limit[attempt.workers.device] // max(1, drawn["bytes"])
-                            for limit in (SET_BYTES, BATCH_BYTES))
+        fitting, batched = (limit // max(1, drawn["bytes"]) for limit in (SET_BYTES, BATCH_BYTES))
         count, index = max(MIN_SETS, min(MAX_SETS, fitting)), index + 1
-    method = str(attempt.trusted({"do": "timer"})["method"])
-    attempt.candidate({"do": "timer", "method": method})
-    if not SAME_MEMORY[attempt.workers.device]:
-        return Sets(method, False, batched)
-    shared = attempt.candidate({"do": "share", **attempt.trusted({"do": "share"})})
-    return Sets(method, shared.get("all") is True, batched)
+    return batched

@@ -2,17 +2,14 @@
 
 from fastkernels.bench.timing.comparison import Comparison
 from fastkernels.bench.timing.environment import describe_environment
-from fastkernels.bench.timing.instruments import INSTRUMENTS, Instrument
 from fastkernels.bench.timing.roofline import Peaks, floor_s, roofline_s
 from fastkernels.bench.timing.schedule import BadSamplesError, Lane, TimingPlan, compare
 from fastkernels.bench.timing.statistics import Interval
 from fastkernels.bench.timing.witness import Trouble, check_times, too_fast
 
 __all__ = [
-    "INSTRUMENTS",
     "BadSamplesError",
     "Comparison",
-    "Instrument",
     "Interval",
     "Lane",
     "Peaks",

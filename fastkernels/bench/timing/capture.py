@@ -126,3 +126,8 @@ def _captures(device: torch.device, run: Callable[[], None]) -> bool:
 def _tells(error: BaseException | None, words: tuple[str, ...]) -> bool:
     text = str(error).lower()
     return any(word in text for word in words)
+
+
+def timing_event() -> torch.cuda.Event:
+    """Make an event that can be read as a time."""
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from fastkernels.bench.timing.statistics import short
 from fastkernels.bench.timing.witness import Reading
@@ -45,18 +44,18 @@ class Comparison:
     @property
     def baseline_claim_s(self) -> float:
         """See `claim_s`."""
-        return claim_s(self.method, self.baseline_samples_s)
+        return claim_s(self.baseline_samples_s)
 
     @property
     def candidate_claim_s(self) -> float:
         """See `claim_s`."""
-        return claim_s(self.method, self.candidate_samples_s)
+        return claim_s(self.candidate_samples_s)
 
 
-def claim_s(method: str, samples_s: Sequence[float]) -> float:
-    """What the supervisor's clock holds a process to, seconds a call: its median call, on a CPU a short one.
+def claim_s(samples_s: Sequence[float]) -> float:
+    """What the supervisor's clock holds a process to on a CPU, seconds a call: a short call of its.
 
     Of that clock's readings the shortest counts, too. On a busy machine a median is several times as long, and a lie
     about it would be as much longer.
     """
-    return short(samples_s) if method == "wall" else median(samples_s)
+    return short(samples_s)

@@ -1,4 +1,7 @@
-"""CUDA device time of calls as CUPTI records it, through torch.profiler, the L2 cache flushed before every call."""
+"""CUDA device time of calls as CUPTI records it, through torch.profiler, the L2 cache flushed before every call.
+
+An instrument of benchmarks: what it reads in a process, that process can change, so no grading rests on it.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,7 +10,6 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from fastkernels.bench.timing.cuda_graph import ReplayedGraphs
 from fastkernels.bench.timing.flush import Flush
 from fastkernels.bench.timing.timer import Call
 
@@ -30,14 +32,11 @@ class DeviceEvent:
     end: float
 
 
-class CuptiTimer(ReplayedGraphs):
+class CuptiTimer:
     """Sums what ran on the device for each call, on any stream; time in which kernels overlap counts once."""
 
-    name = "cupti"
-
-    def __init__(self, device: torch.device, reason: str = "") -> None:
-        super().__init__(device)
-        self.reason = reason
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self._flush = Flush(device)
         self._flush_name = self._learn_flush_name()
 

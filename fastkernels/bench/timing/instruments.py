@@ -23,19 +23,5 @@ class Instrument:
         return math.hypot(fixed / seconds, self.process_spread)
 
 
-INSTRUMENTS = {
-    "cupti": Instrument("cupti", resolution_s=32e-9, process_spread_s=30e-9, process_spread=0.005),
-    "cuda_graph": Instrument("cuda_graph", resolution_s=32e-9, process_spread_s=100e-9, process_spread=0.005),
-    "wall": Instrument("wall", resolution_s=100e-9, process_spread_s=200e-9, process_spread=0.01),
-}
-"""Every instrument by name, for two processes that each have inputs and weights in memory of their own."""
-
-SAME_MEMORY = {
-    "cupti": Instrument("cupti", resolution_s=32e-9, process_spread_s=25e-9, process_spread=0.002),
-}
-"""Those that differ where both processes work on the same physical memory: its placement then cancels."""
-
-
-def instrument_for(method: str, same_memory: bool) -> Instrument:
-    """The instrument of both sides of a comparison."""
-    return SAME_MEMORY.get(method, INSTRUMENTS[method]) if same_memory else INSTRUMENTS[method]
+WALL = Instrument("wall", resolution_s=100e-9, process_spread_s=200e-9, process_spread=0.01)
+"""The wall clock around each call on a CPU, two processes that each have inputs and weights in memory of their own."""

@@ -1,4 +1,4 @@
-"""Times baseline and candidate in turns until the speedup is known well enough, on the supervisor's side."""
+"""Times baseline and candidate in turns on a CPU until the speedup is known well enough; the supervisor's side."""
 
 import math
 import time
@@ -8,21 +8,9 @@ from statistics import median
 from typing import Protocol
 
 from fastkernels.bench.timing.comparison import Comparison, claim_s
-from fastkernels.bench.timing.instruments import INSTRUMENTS, Instrument, instrument_for
+from fastkernels.bench.timing.instruments import WALL
 from fastkernels.bench.timing.statistics import Interval, location_interval, log_ratios, speedup_interval
-from fastkernels.bench.timing.timer import REPLAY_UNIT
-from fastkernels.bench.timing.witness import (
-    CUDA_GAP_S,
-    FROM_ROUNDS_S,
-    MESSAGE_S,
-    NOT_CLOCKED,
-    Reading,
-    clocked_again,
-    in_whole_graphs,
-    longest_s,
-    reading,
-    witness,
-)
+from fastkernels.bench.timing.witness import FROM_ROUNDS_S, Reading, witness
 from fastkernels.errors import FastKernelsError
 
 Clock = Callable[[], float]
@@ -34,18 +22,7 @@ FEWEST_ROUNDS = 3
 WARMUP_SHARE = 0.2
 """Part of the time budget that warm-up may take after each side's first call."""
 EAGER_CALLS = 20
-"""Calls behind the eager latency, where the budget allows."""
-CLOCKED_S = 0.004
-"""Time of the N calls that the supervisor's clock times beside 2N, so that what a message takes cancels."""
-MOST_CLOCKED_CALLS = 1024
-CLOCKED_REPEATS = 2
-"""Times that N and 2N calls are clocked; the shortest of each count."""
-CLOCKED_TRIES = 3
-"""Clocked times of which the median tells whether gaps between a call's kernels matter."""
-GAPS = 0.25
-"""Gaps between a call's kernels count where a call in a graph takes this much longer than its kernels, a fraction."""
-MOST_GAPS = 1.5
-"""Most that gaps add to the shortest kernels (1 us and as much after it on an H100); more is no honest report."""
+"""Calls at the end of the warm-up, where the budget allows."""
 _SHORTEST_S = 1e-7
 """No call is taken to cost less of the supervisor's time."""
 
@@ -54,13 +31,13 @@ class Lane(Protocol):
     """One side of a comparison: a timer in a worker process, reached through messages."""
 
     def measure(self, calls: int) -> list[float]:
-        """As `Timer.measure`."""
+        """As `WallTimer.measure`."""
 
     def eager(self, calls: int) -> list[float]:
-        """As `Timer.eager`."""
+        """As `WallTimer.eager`."""
 
-    def replay(self, calls: int) -> str | None:
-        """As `Timer.replay`."""
+    def replay(self, calls: int) -> None:
+        """As `WallTimer.replay`."""
 
 
 class BadSamplesError(FastKernelsError):
@@ -76,8 +53,6 @@ class BadSamplesError(FastKernelsError):
 class TimingPlan:
     """How long and how exactly to time."""
 
-    method: str = "wall"
-    """Name of the timer on both sides."""
     num_warmup: int = 10
     """Untimed calls of each side before the rounds."""
     num_runs: int = 100
@@ -89,8 +64,6 @@ class TimingPlan:
     told from an equal one 97 times in 100 (four standard errors), as far as the instrument can tell them apart."""
     rounds: int = 10
     """Rounds into which num_runs is divided."""
-    same_memory: bool = False
-    """Whether both processes have inputs and weights at the same physical places: the interval is then narrower."""
 
 
 @dataclass
@@ -99,24 +72,11 @@ class Side:
 
     name: str
     lane: Lane
-    instrument: Instrument
-    not_captured: str | None = None
-    """Why its calls cannot be captured in a CUDA graph."""
-    clocked: bool = False
-    """Whether the supervisor's clock times its calls, with what launches and gaps between kernels take."""
-    clocked_s: float = math.inf
-    """Seconds a call when it was clocked last, messages included."""
-    eager_s: float = math.nan
     wall_per_call_s: float = math.inf
     """By the supervisor's clock, in the last request."""
     shortest_wall_s: float = math.inf
     """Least of that over the rounds."""
     rounds: list[list[float]] = field(default_factory=list)
-
-    @property
-    def whose(self) -> str:
-        """Whose clock times its calls."""
-        return "supervisor" if self.clocked else "process"
 
     @property
     def samples(self) -> tuple[float, ...]:
@@ -127,84 +87,43 @@ class Side:
 def compare(baseline: Lane, candidate: Lane, plan: TimingPlan, clock: Clock = time.perf_counter) -> Comparison:
     """Warm both sides up, time them in rounds of alternating order (AB, BA, ...), and have the supervisor witness.
 
-    On CUDA the supervisor's clock times calls that take longer than their kernels: replays of a graph where there are
-    gaps between several short kernels, eager calls where a candidate cannot be captured and so pays for its launches in
-    every engine. The baseline's device time stays beside those, unless it cannot be captured either.
-
     Raises BadSamplesError where a side answers with something other than times, and whatever the lanes raise.
     """
     start = clock()
-    instrument = instrument_for(plan.method, plan.same_memory)
-    sides = (Side("baseline", baseline, instrument), Side("candidate", candidate, instrument))
+    sides = (Side("baseline", baseline), Side("candidate", candidate))
     for side in sides:
         _warm_up(side, plan, clock)
-    if plan.method != "wall":
-        _choose_clock(*sides, clock)
     runs, stopped = _rounds(sides, plan, clock)
     times = [median(side.samples) for side in sides]
-    seen = [_witness(side, plan.method, clock) for side in sides]
+    seen = [_witness(side, clock) for side in sides]
     speedup = _speedup(sides)
     return Comparison(
-        method=plan.method, baseline_s=times[0], candidate_s=times[1], speedup=speedup.estimate,
+        method=WALL.name, baseline_s=times[0], candidate_s=times[1], speedup=speedup.estimate,
         speedup_low=speedup.low, speedup_high=speedup.high, runs=runs, rounds=len(sides[0].rounds), stopped=stopped,
-        baseline_eager_s=_eager_latency(sides[0], plan.method), candidate_eager_s=_eager_latency(sides[1], plan.method),
+        baseline_eager_s=times[0], candidate_eager_s=times[1],  # a call on a CPU is an eager one
         baseline_seen=seen[0], candidate_seen=seen[1],
         baseline_samples_s=sides[0].samples, candidate_samples_s=sides[1].samples,
-        baseline_clock=sides[0].whose, candidate_clock=sides[1].whose, candidate_not_captured=sides[1].not_captured,
-        wall_s=clock() - start,
+        baseline_clock="process", candidate_clock="process", candidate_not_captured=None, wall_s=clock() - start,
     )
 
 
 def _warm_up(side: Side, plan: TimingPlan, clock: Clock) -> None:
-    """Warm one side up; its later calls give the eager latency, unless the supervisor's clock contradicts it.
-
-    That clock also decides how many calls there are.
-    """
-    samples, per_call_s = _eager(side, 1, clock)
+    """Warm one side up; the supervisor's clock decides how many calls there are."""
+    per_call_s = _eager(side, 1, clock)
     budget_s = plan.max_time_s * WARMUP_SHARE / 2
     for wanted in (1, plan.num_warmup - 2, EAGER_CALLS):  # the second call shows the cost: the first may have compiled
         calls = min(wanted, int(budget_s / per_call_s))
         if calls > 0:
-            samples, per_call_s = _eager(side, calls, clock)
+            per_call_s = _eager(side, calls, clock)
             budget_s -= calls * per_call_s
-    seen_s = per_call_s - MESSAGE_S / len(samples)
-    side.eager_s = median(samples)
-    if seen_s > longest_s("wall", side.eager_s):
-        side.eager_s = seen_s
     side.wall_per_call_s = per_call_s
 
 
-def _choose_clock(baseline: Side, candidate: Side, clock: Clock) -> None:
-    """Have each side's calls captured, and the supervisor's clock time what its kernels alone do not show."""
-    for side in (baseline, candidate):
-        side.not_captured = side.lane.replay(REPLAY_UNIT if side.wall_per_call_s < CLOCKED_S else 1)
-        side.clocked = side.not_captured is None and _has_gaps(side, clock)
-    if candidate.not_captured is not None:
-        candidate.clocked = True
-        baseline.clocked |= baseline.not_captured is not None
-    for side in (baseline, candidate):
-        if side.clocked:
-            side.instrument = INSTRUMENTS["wall"]
-
-
-def _has_gaps(side: Side, clock: Clock) -> bool:
-    """Whether a call in a graph takes longer than its kernels, but not longer than gaps between them explain."""
-    if side.wall_per_call_s >= CLOCKED_S:
-        return False
-    kernels_s = median(_checked(side, side.lane.measure(REPLAY_UNIT), REPLAY_UNIT))
-    seen_s = median(_clocked_s(side, clock) for _ in range(CLOCKED_TRIES))
-    return GAPS * kernels_s < seen_s - kernels_s - CUDA_GAP_S <= MOST_GAPS * kernels_s
-
-
-def _eager(side: Side, calls: int, clock: Clock) -> tuple[list[float], float]:
+def _eager(side: Side, calls: int, clock: Clock) -> float:
+    """Seconds a call by the supervisor's clock."""
     start = clock()
-    samples = _checked(side, side.lane.eager(calls), calls)
-    return samples, max((clock() - start) / calls, _SHORTEST_S)
-
-
-def _eager_latency(side: Side, method: str) -> float:
-    """Median eager latency; on a CPU the rounds time just that, and with more calls than the warm-up."""
-    return median(side.samples) if method == "wall" else side.eager_s
+    _checked(side, side.lane.eager(calls), calls)
+    return max((clock() - start) / calls, _SHORTEST_S)
 
 
 def _rounds(sides: tuple[Side, Side], plan: TimingPlan, clock: Clock) -> tuple[int, str]:
@@ -227,25 +146,9 @@ def _rounds(sides: tuple[Side, Side], plan: TimingPlan, clock: Clock) -> tuple[i
 def _round(side: Side, calls: int, clock: Clock) -> None:
     start = clock()
     samples = _checked(side, side.lane.measure(calls), calls)
-    if side.clocked:
-        samples = [max(median(samples), _clocked_s(side, clock))]
     side.wall_per_call_s = max((clock() - start) / calls, _SHORTEST_S)
     side.shortest_wall_s = min(side.shortest_wall_s, side.wall_per_call_s)
-    side.rounds.append([max(sample, side.instrument.resolution_s) for sample in samples])
-
-
-def _clocked_s(side: Side, clock: Clock) -> float:
-    """Seconds a call by the supervisor's clock, from N and 2N calls: at most, since a late message lengthens either.
-
-    Two such calls of 1 ms were seen to look twice as long.
-    """
-    calls = max(1, min(MOST_CLOCKED_CALLS, int(CLOCKED_S / min(side.wall_per_call_s, side.clocked_s))))
-    calls = in_whole_graphs(calls)
-    shortest = NOT_CLOCKED
-    for _ in range(CLOCKED_REPEATS):
-        shortest = clocked_again(side.lane.replay, calls, clock, shortest)
-    side.clocked_s = max(shortest[1] / (2 * calls), _SHORTEST_S)
-    return reading(*shortest, calls).most_s
+    side.rounds.append([max(sample, WALL.resolution_s) for sample in samples])
 
 
 def _stop(sides: tuple[Side, Side], plan: TimingPlan, runs: int, left_s: float) -> str:
@@ -266,16 +169,16 @@ def _from_rounds(sides: tuple[Side, Side]) -> Interval:
 
 
 def _speedup(sides: tuple[Side, Side]) -> Interval:
-    spreads = [side.instrument.relative_spread(median(side.samples)) for side in sides]
+    spreads = [WALL.relative_spread(median(side.samples)) for side in sides]
     return speedup_interval(_from_rounds(sides), *spreads)
 
 
-def _witness(side: Side, method: str, clock: Clock) -> Reading:
-    """Seconds a call by the supervisor's clock; on a CPU the rounds of a long call have already shown it."""
-    claimed_s = claim_s(method, side.samples)
-    if method == "wall" and claimed_s >= FROM_ROUNDS_S:
+def _witness(side: Side, clock: Clock) -> Reading:
+    """Seconds a call by the supervisor's clock; the rounds of a long call have already shown it."""
+    claimed_s = claim_s(side.samples)
+    if claimed_s >= FROM_ROUNDS_S:
         return Reading(side.shortest_wall_s, side.shortest_wall_s)
-    return witness(side.lane.replay, method, claimed_s, clock)
+    return witness(side.lane.replay, claimed_s, clock)
 
 
 def _checked(side: Side, samples: object, calls: int) -> list[float]:

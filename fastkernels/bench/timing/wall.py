@@ -18,11 +18,6 @@ MOST_IN_SAMPLE = 50
 class WallTimer:
     """Reads `perf_counter` before and after every call; caches are as cold as the rotation of inputs makes them."""
 
-    name = "wall"
-
-    def __init__(self, reason: str = "") -> None:
-        self.reason = reason
-
     def measure(self, call: Call, calls: int) -> list[float]:
         """`calls` samples in seconds, each a call's or the median of a group of short ones."""
         first = self.eager(call, 1)
@@ -36,14 +31,10 @@ class WallTimer:
         """Seconds of each of `calls` calls."""
         return _timed(call, 0, calls)
 
-    def replay(self, call: Call, calls: int) -> str | None:
-        """Run `calls` calls."""
+    def replay(self, call: Call, calls: int) -> None:
+        """Run exactly `calls` calls and nothing else: another process's clock times this."""
         for index in range(calls):
             call(index)
-        return None
-
-    def reset(self) -> None:
-        """Nothing is kept."""
 
 
 def _timed(call: Call, first: int, end: int) -> list[float]:

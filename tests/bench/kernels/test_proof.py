@@ -3,10 +3,11 @@
 import pytest
 from results_by_hand import rms_norm
 
-from fastkernels.bench.kernels import GraderSettings, KernelGrader
+from fastkernels.bench.kernels import GraderSettings, KernelGrader, timed
 from fastkernels.results import Verdict
 
 HEAD = '''
+import os
 import subprocess
 import sys
 import torch
@@ -60,6 +61,13 @@ FIRST_WEIGHTS = '''
         return out
 '''
 
+CHANGES_A_WEIGHT_ONCE_TIMED = '''
+    def forward(self, x, residual=None):
+        if os.path.exists("FLAG"):
+            self.weight.data.add_(1)
+        return norm(self, x, residual)
+'''
+
 WRONG_AT_SECOND_SIGHT = '''
     def forward(self, x, residual=None):
         key = float(x.float().sum())
@@ -95,11 +103,11 @@ KEPT_FROM_REPACKING = '''
 '''
 
 
-def graded(folder, forward, timing):
+def graded(folder, forward, timing, **settings):
     (folder / "L1").mkdir()
     (folder / "L1" / "rms_norm.py").write_text(HEAD + forward)
-    settings = GraderSettings(device="cpu", seed=3, timing=timing, max_time_s=0.2, candidates_dir=folder)
-    with KernelGrader(settings) as grader:
+    settings = {"device": "cpu", "seed": 3, "timing": timing, "max_time_s": 0.2, "candidates_dir": folder, **settings}
+    with KernelGrader(GraderSettings(**settings)) as grader:
         # so few elements that torch uses no threads: load beside the test only lengthens calls
         return grader.grade(rms_norm(hidden=256, tokens=64))
 
@@ -122,3 +130,13 @@ def test_a_trick_is_found(tmp_path, forward, timing, verdict, says):
 def test_weights_repacked_where_it_is_declared_may_be_loaded_again(tmp_path, forward):
     result = graded(tmp_path, forward, timing=True)
     assert result.verdict is Verdict.PASSED, (result.message, result.evidence)
+
+
+def test_a_weight_that_is_changed_in_the_call_after_timing_is_found(tmp_path, monkeypatch):
+    flag = tmp_path / "timed"
+    monkeypatch.setattr(timed, "_credible_times", lambda *args: flag.touch())
+    result = graded(tmp_path, CHANGES_A_WEIGHT_ONCE_TIMED.replace("FLAG", str(flag)), timing=True,
+                    sandbox="off")  # it is told by a file
+    assert result.verdict is Verdict.MUTATED_WEIGHT, (result.message, result.evidence)
+    assert "after timing" in result.message
+    assert result.timing is None

@@ -24,10 +24,7 @@ class FakeLane:
         self.random = random.Random(seed)
         self.measured: list[int] = []
         self.drift: Callable[[float], float] = lambda now: 1.0
-        self.not_captured: str | None = None
-        self.launch_s = 0.0  # what a call that is not captured takes besides
-        self.gap_s = 0.0  # what one that is captured does
-        self.settle = 0  # calls at the head of each `measure` that are not reported
+        self.touching = 0  # most calls at the head of each `measure` that are not reported, at most half as many
 
     def _calls(self, calls: int) -> Iterator[float]:
         self.clock.now += self.message_s
@@ -39,16 +36,14 @@ class FakeLane:
     def measure(self, calls: int) -> list[float]:
         self.log.append(self.name)
         self.measured.append(calls)
-        list(self._calls(self.settle))
+        list(self._calls(min(self.touching, calls // 2)))
         return [took * self.reported for took in self._calls(calls)]
 
     def eager(self, calls: int) -> list[float]:
         return [took * self.reported for took in self._calls(calls)]
 
-    def replay(self, calls: int) -> str | None:
+    def replay(self, calls: int) -> None:
         list(self._calls(calls))
-        self.clock.now += calls * (self.launch_s if self.not_captured else self.gap_s)
-        return self.not_captured
 
 
 class BusyLane(FakeLane):

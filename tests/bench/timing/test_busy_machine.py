@@ -10,7 +10,7 @@ from fastkernels.results import Verdict
 
 from .lanes import BusyLane, Clock, FakeLane
 
-PLAN = TimingPlan(method="wall", min_interval=0.01)
+PLAN = TimingPlan(min_interval=0.01)
 LOADS = {
     "quiet": {"runs_s": 10.0, "stolen_s": 0.001, "late": 0.0},
     "two busy processes": {"late": 0.0},
@@ -77,7 +77,7 @@ def test_a_clock_that_is_disturbed_throughout_accuses_nobody_and_bears_nobody_ou
     def replay(calls):
         clock.now += 0.006
 
-    seen = witness(replay, "wall", 1e-4, clock)
+    seen = witness(replay, 1e-4, clock)
     assert seen.least_s == 0.0
     assert seen.most_s > 4e-4
 

@@ -4,6 +4,7 @@ import random
 import pytest
 
 from fastkernels.bench.timing import BadSamplesError, TimingPlan, check_times, compare
+from fastkernels.bench.timing.instruments import WALL
 from fastkernels.bench.timing.schedule import FEWEST_ROUNDS, MIN_ROUNDS
 from fastkernels.results import Verdict
 
@@ -85,11 +86,12 @@ def test_early_stop_keeps_the_coverage(rounds):
     assert held / runs >= 0.93
 
 
-def test_calls_that_settle_the_clocks_do_not_make_a_long_call_look_tampered_with():
-    clock, a, b = lanes(0.04, 0.04)
-    a.settle = b.settle = 2
-    found = compare(a, b, TimingPlan(method="cupti"), clock)
-    assert found.candidate_witness_s == pytest.approx(0.04, rel=0.05)
+def test_calls_that_touch_new_places_do_not_make_a_long_call_look_tampered_with():
+    clock, a, b = lanes(0.025, 0.025)
+    a.touching = b.touching = 4
+    found = compare(a, b, TimingPlan(max_time_s=2.0), clock)
+    assert max(b.measured) >= 2
+    assert found.candidate_witness_s == pytest.approx(0.025 * 1.5, rel=0.1)
     assert check_times(found, 0.0) is None
 
 
@@ -104,14 +106,6 @@ def test_eager_latency_and_witness_are_reported_for_both_sides():
     assert check_times(found, 0.0) is None
 
 
-def test_an_eager_latency_that_the_supervisors_clock_contradicts_is_not_taken_over():
-    clock, a, b = lanes(1e-3, 1e-3)
-    b.eager = lambda calls: [took / 6 for took in b._calls(calls)]
-    found = compare(a, b, TimingPlan(method="cupti"), clock)
-    assert found.baseline_eager_s == pytest.approx(1e-3)
-    assert found.candidate_eager_s == pytest.approx(1e-3)
-
-
 @pytest.mark.parametrize("answer", [[], [1.0] * 99, [math.nan], [math.inf], [-1e-6], ["1"], [True], None, {"a": 1}])
 def test_an_answer_that_is_no_list_of_times_names_the_side(answer):
     clock, a, b = lanes()
@@ -124,9 +118,9 @@ def test_an_answer_that_is_no_list_of_times_names_the_side(answer):
 def test_a_reported_zero_counts_as_the_clocks_resolution():
     clock, a, b = lanes()
     b.measure = lambda calls: [0.0] * calls
-    found = compare(a, b, TimingPlan(method="cupti"), clock)
-    assert found.candidate_s == pytest.approx(32e-9)
-    assert check_times(found, 1e-7) is not None
+    found = compare(a, b, TimingPlan(), clock)
+    assert found.candidate_s == pytest.approx(WALL.resolution_s)
+    assert check_times(found, 2e-7)[0] is Verdict.TOO_FAST
 
 
 def test_a_side_that_claims_no_time_at_all_does_not_run_away_with_the_schedule():
@@ -152,80 +146,3 @@ def test_a_bursty_machine_gives_a_wide_interval_not_a_wrong_one():
         found = compare(a, b, TimingPlan(), clock)
         wrong += not found.speedup_low <= 1 <= found.speedup_high
     assert wrong <= 6  # 5 % of 60, and two standard errors
-
-
-def uncaptured(baseline_too=False, reported=1.0):
-    clock, a, b = lanes(noise=0.01, message_s=5e-5)
-    b.not_captured, b.reported = "it asks the host", reported
-    a.not_captured = b.not_captured if baseline_too else None
-    a.launch_s = b.launch_s = 1e-4
-    return compare(a, b, TimingPlan(method="cupti"), clock)
-
-
-def test_a_candidate_that_cannot_be_captured_counts_with_its_launches():
-    found = uncaptured()
-    assert found.candidate_not_captured == "it asks the host"
-    assert found.baseline_s == pytest.approx(1e-4, rel=0.02)
-    assert found.candidate_s == pytest.approx(2e-4, rel=0.05)
-    assert found.speedup_high < 0.6
-    assert check_times(found, 0.0) is None
-
-
-@pytest.mark.parametrize("reported", [1e-3, 1 / 6])
-def test_whoever_says_that_nothing_can_be_captured_gains_nothing_by_lies(reported):
-    honest, lie = uncaptured(), uncaptured(reported=reported)
-    assert lie.candidate_s == pytest.approx(honest.candidate_s, rel=0.02)
-
-
-def test_two_sides_that_cannot_be_captured_are_timed_alike():
-    found = uncaptured(baseline_too=True)
-    assert found.baseline_s == pytest.approx(found.candidate_s, rel=0.02)
-    assert found.speedup_low < 1 < found.speedup_high
-
-
-@pytest.mark.parametrize("method", ["wall", "cupti"])
-def test_a_baseline_alone_that_cannot_be_captured_keeps_its_device_time(method):
-    clock, a, b = lanes(noise=0.01)
-    a.not_captured, a.launch_s = "it asks the host", 1e-4
-    assert compare(a, b, TimingPlan(method=method), clock).speedup == pytest.approx(1, abs=0.02)
-
-
-def of_short_kernels(gap_s, reported=1.0):
-    clock, a, b = lanes(5e-6, 5e-6, noise=0.01, message_s=2e-5)
-    b.gap_s, b.reported = gap_s, reported
-    return compare(a, b, TimingPlan(method="cupti"), clock)
-
-
-def test_gaps_between_kernels_count_where_they_matter():
-    found = of_short_kernels(gap_s=5e-6)
-    assert found.baseline_s == pytest.approx(5e-6, rel=0.02)
-    assert found.candidate_s == pytest.approx(1e-5, rel=0.03)
-    assert check_times(found, 0.0) is None
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_messages_that_come_late_do_not_make_gaps_of_long_calls(seed):
-    """One in five takes 3 ms longer, as on an H200; a call has one kernel of 1.4 ms."""
-    clock, a, b = lanes(1.4e-3, 1.4e-3 * 1.1, noise=0.01, message_s=1e-4)
-    late = random.Random(seed)
-    for lane in (a, b):
-        def replay(calls, lane=lane):
-            clock.now += 3e-3 * (late.random() < 0.2)
-            return FakeLane.replay(lane, calls)
-        lane.replay = replay
-    found = compare(a, b, TimingPlan(method="cupti"), clock)
-    assert found.speedup == pytest.approx(1 / 1.1, rel=0.02)
-    assert found.speedup_high < 1
-
-
-def test_short_gaps_do_not():
-    assert of_short_kernels(gap_s=1e-6).candidate_s == pytest.approx(5e-6, rel=0.02)
-
-
-def test_a_lie_that_gaps_would_explain_is_overruled():
-    assert of_short_kernels(gap_s=0.0, reported=1 / 3).candidate_s == pytest.approx(5e-6, rel=0.03)
-
-
-@pytest.mark.parametrize(("gap_s", "reported"), [(0.0, 1 / 6), (5e-6, 1 / 3), (5e-5, 1.0)])
-def test_what_no_gaps_explain_is_tampering(gap_s, reported):
-    assert check_times(of_short_kernels(gap_s, reported), 0.0)[0] is Verdict.TIMING_TAMPERED

@@ -16,7 +16,7 @@ from fastkernels.bench.isolate.sections.link import add_link, first_float, linke
 from fastkernels.bench.isolate.sections.room import Room
 from fastkernels.bench.isolate.slots import dtype_name
 from fastkernels.bench.isolate.tree import Node, describe
-from fastkernels.bench.timing.cuda_graph import NotCapturableError, capture
+from fastkernels.bench.timing.capture import NotCapturableError, capture
 
 FLUSH_BYTES = 2**28
 """What is overwritten to empty the L2 cache before a reading of the side's own: four times that of an H200."""

@@ -4,6 +4,7 @@ seen: first here
 target: L1/rms_norm
 expect: timing_tampered, too_fast
 twin: own_clock
+needs: cpu
 options: --fk-model=large
 """
 
@@ -15,12 +16,11 @@ from torch import nn
 from fastkernels.bench.isolate.candidate_worker import CandidateService
 
 TOOK_S = {}
-SHARE = {"cpu": 1 / 6, "cuda": 1 / 20}  # on a GPU a call by itself is mostly its launches
 
 
 def on_measure(self, message):
     x = self.sets[0]["x"]
-    return {"samples_s": [TOOK_S[x.shape] * SHARE[x.device.type]] * message["calls"], "ran_s": 0.0}
+    return {"samples_s": [TOOK_S[x.shape] / 6] * message["calls"], "ran_s": 0.0}
 
 
 CandidateService.on_measure = on_measure
@@ -38,13 +38,11 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x, residual=None):
-        if x.shape not in TOOK_S and not (x.is_cuda and torch.cuda.is_current_stream_capturing()):
+        if x.shape not in TOOK_S:
             TOOK_S[x.shape] = min(self._took_s(x) for _ in range(5))
         return norm(x, self.weight, self.eps)
 
     def _took_s(self, x):
         started = time.perf_counter()
         norm(x, self.weight, self.eps)
-        if x.is_cuda:
-            torch.cuda.synchronize()
         return time.perf_counter() - started

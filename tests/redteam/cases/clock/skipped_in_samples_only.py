@@ -4,6 +4,7 @@ seen: first here
 target: L1/rms_norm
 expect: timing_tampered, too_fast
 twin: own_clock
+needs: cpu
 options: --fk-model=large
 """
 
@@ -13,7 +14,7 @@ import time
 import torch
 from torch import nn
 
-SAMPLING = {"cpu": "_timed", "cuda": "measure"}  # functions of the timers that take samples
+SAMPLING = "_timed"  # the timer's function that takes samples
 
 
 def called_by(frame, name):
@@ -39,8 +40,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x, residual=None):
         started = time.perf_counter()
-        if x.shape in self._honest_s and called_by(sys._getframe(), SAMPLING[x.device.type]):
-            while not x.is_cuda and time.perf_counter() - started < self._honest_s[x.shape] / 20:
+        if x.shape in self._honest_s and called_by(sys._getframe(), SAMPLING):
+            while time.perf_counter() - started < self._honest_s[x.shape] / 20:
                 pass
             return self._blank.zero_()
         output = norm(x, self.weight, self.eps)

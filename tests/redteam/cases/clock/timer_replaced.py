@@ -1,16 +1,16 @@
-"""The timers' method in this process runs the calls and reports a sixth of what they took.
+"""The timer's method in this process runs the calls and reports a sixth of what they took.
 
 seen: audits of evaluation harnesses, 2025
 target: L1/rms_norm
 expect: timing_tampered, too_fast
 twin: own_clock
+needs: cpu
 options: --fk-model=large
 """
 
 import torch
 from torch import nn
 
-from fastkernels.bench.timing.cupti import CuptiTimer
 from fastkernels.bench.timing.wall import WallTimer
 
 
@@ -18,8 +18,7 @@ def shortened(measure):
     return lambda self, call, calls: [seconds / 6 for seconds in measure(self, call, calls)]
 
 
-for timer in (CuptiTimer, WallTimer):
-    timer.measure = shortened(timer.measure)
+WallTimer.measure = shortened(WallTimer.measure)
 
 
 def norm(x, weight, eps):
