@@ -134,7 +134,7 @@ class Timing:
     """Times of one scenario; exists for a correct candidate only. Seconds of device time (CPU: wall clock)."""
 
     method: str
-    """How device time was read: `cupti`, `cuda_graph` or `wall`."""
+    """How time was read: `sections` on CUDA, `wall` on a CPU; `cupti` and `cuda_graph` in older results."""
     baseline_s: float
     """Median time of one baseline call, seconds."""
     candidate_s: float
@@ -152,11 +152,11 @@ class Timing:
     baseline_eager_s: float
     """Median latency of one eager baseline call, launch included, seconds."""
     candidate_eager_s: float
-    """The same of a candidate call; by the supervisor's clock where that contradicts the candidate's process."""
+    """The same of a candidate call; on a CPU by the supervisor's clock where that contradicts the process, which is asked."""
     baseline_witness_s: float
-    """Seconds a baseline call by the supervisor's own clock, from N against 2N calls."""
+    """Seconds a baseline call by the supervisor's own clock: of N against 2N calls on a CPU; `baseline_s` on CUDA."""
     candidate_witness_s: float
-    """Seconds a candidate call by the supervisor's own clock, from N against 2N calls."""
+    """The same of a candidate call."""
     bytes: int
     """Bytes that the operation must move at least."""
     flops: int
@@ -172,7 +172,7 @@ class Timing:
     candidate_samples_s: tuple[float, ...] = ()
     """Every timed candidate call, seconds."""
     baseline_clock: str = "process"
-    """Whose clock timed the baseline: `process`, or `supervisor` where gaps between kernels or launches count too."""
+    """Whose clock timed the baseline: `process` on a CPU, `supervisor` on CUDA."""
     candidate_clock: str = "process"
     """The same of the candidate."""
     candidate_not_captured: str | None = None

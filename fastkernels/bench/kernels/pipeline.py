@@ -106,11 +106,11 @@ class Attempt:
             last = index == self.draws - 1
             if self.draw_and_judge({"index": index}, {"last": last}, compiles=index == 0):
                 return
-        if self.draw_and_judge({"index": self.draws - 1}, {"guarded": True}):
-            self.found.message += " (in a call whose allocations lay between guard bands and held NaN)"
-            return
         if self.draw_and_judge({"index": 0}, {"in_order": True, "trace": True}):
             self.found.wrong_again()
+            return
+        if self.draw_and_judge({"index": self.draws - 1}, {"guarded": True}):
+            self.found.message += " (in a call whose allocations lay between guard bands and held NaN)"
             return
         sweep(self)
 

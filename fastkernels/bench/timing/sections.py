@@ -149,13 +149,13 @@ def comparison_of(
     sides = rounds.per_call()
     times = [median(side) for side in sides]
     speedup = speedup_interval(rounds.from_rounds(), rounds.spread(), 0.0)
-    own = [_seconds(told.get("own_s")) for told in (baseline, candidate)]
     return Comparison(
         method=METHOD, baseline_s=times[0], candidate_s=times[1], speedup=speedup.estimate, speedup_low=speedup.low,
         speedup_high=speedup.high, runs=rounds.calls * len(rounds.baseline), rounds=len(rounds.baseline),
         stopped=rounds.stopped, baseline_eager_s=_seconds(baseline.get("eager_s")),
-        candidate_eager_s=_seconds(candidate.get("eager_s")), baseline_seen=Reading(own[0], own[0]),
-        candidate_seen=Reading(own[1], own[1]), baseline_samples_s=tuple(sides[0]), candidate_samples_s=tuple(sides[1]),
+        candidate_eager_s=_seconds(candidate.get("eager_s")), baseline_seen=Reading(times[0], times[0]),
+        candidate_seen=Reading(times[1], times[1]), baseline_samples_s=tuple(sides[0]),
+        candidate_samples_s=tuple(sides[1]),
         baseline_clock="supervisor", candidate_clock="supervisor",
         candidate_not_captured=_text(candidate.get("not_captured")), wall_s=wall_s)
 

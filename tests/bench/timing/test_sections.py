@@ -103,5 +103,5 @@ def test_what_a_process_says_of_itself_is_no_more_than_a_detail():
     rounds = rounds_of(5 * US, 5 * US)
     found = comparison_of(rounds, {"own_s": 5 * US}, {"own_s": "soon", "eager_s": -1, "not_captured": "x" * 999}, 0.1)
     assert found.candidate_s == pytest.approx(5 * US - STEP_S)
-    assert found.candidate_witness_s != found.candidate_witness_s
+    assert found.candidate_eager_s != found.candidate_eager_s
     assert len(found.candidate_not_captured) == 300

@@ -36,7 +36,8 @@ MOST_COPIES = 64
 LEAST_BYTES = 2**18
 """Weights of fewer bytes are not copied: reading them hides behind reading inputs."""
 
-FEWEST_SETS = 2
+FEWEST_SETS, FEW_SETS = 2, 6
+"""A section has FEWEST_SETS in any case, and FEW_SETS where that many fit in MEMORY_SHARE."""
 
 MEMORY_SHARE = 1 / 16
 """Part of the device's memory that inputs and outputs of a section may take: there are two of each, and what draws
@@ -98,8 +99,9 @@ class TrustedSections:
         sizes = [value.nbytes for value in outputs.values()]
         small = max((size for size in sizes if 0 < size <= SMALL_BYTES), default=0)
         memory = int(torch.cuda.get_device_properties(self._device).total_memory * MEMORY_SHARE)
-        fitting = min(message["bytes"], memory) // max(1, sum(sizes) + tensor_bytes(*(
+        size = max(1, sum(sizes) + tensor_bytes(*(
             value for value in inputs.values() if isinstance(value, torch.Tensor))))
+        fitting = max(min(message["bytes"], memory) // size, min(FEW_SETS, memory // size))
         blocks = MOST_BLOCKS * (BLOCK_BYTES // small) if small else message["most"]
         return int(max(FEWEST_SETS, min(message["wanted"], message["most"], fitting, blocks)))
 
