@@ -152,7 +152,7 @@ class Timing:
     baseline_eager_s: float
     """Median latency of one eager baseline call, launch included, seconds."""
     candidate_eager_s: float
-    """The same of a candidate call; on a CPU by the supervisor's clock where that contradicts the process, which is asked."""
+    """The same of a candidate call, by its process's clock; on a CPU by the supervisor's where that contradicts it."""
     baseline_witness_s: float
     """Seconds a baseline call by the supervisor's own clock: of N against 2N calls on a CPU; `baseline_s` on CUDA."""
     candidate_witness_s: float
