@@ -134,7 +134,8 @@ class Timing:
     """Times of one scenario; exists for a correct candidate only. Seconds of device time (CPU: wall clock)."""
 
     method: str
-    """How device time was read: `cupti`, `cuda_graph` or `wall`."""
+    """How calls were timed: `wall` on a CPU, `sections` on CUDA, where results up to 2026-11-30 have `cupti` or
+    `cuda_graph`."""
     baseline_s: float
     """Median time of one baseline call, seconds."""
     candidate_s: float
@@ -150,13 +151,14 @@ class Timing:
     stopped: str
     """Why timing ended: `num_runs`, `interval` (tight enough) or `max_time`."""
     baseline_eager_s: float
-    """Median latency of one eager baseline call, launch included, seconds."""
+    """Median latency of one eager baseline call, launch included, seconds; on a CPU that is any call."""
     candidate_eager_s: float
-    """The same of a candidate call; by the supervisor's clock where that contradicts the candidate's process."""
+    """The same of a candidate call, as its process reads it."""
     baseline_witness_s: float
-    """Seconds a baseline call by the supervisor's own clock, from N against 2N calls."""
+    """Seconds a baseline call by another clock: with `wall` the supervisor's over N and 2N calls, with `sections` that
+    of its own process."""
     candidate_witness_s: float
-    """Seconds a candidate call by the supervisor's own clock, from N against 2N calls."""
+    """The same of a candidate call."""
     bytes: int
     """Bytes that the operation must move at least."""
     flops: int
@@ -168,11 +170,11 @@ class Timing:
     candidate_roofline: float
     """roofline_s over candidate_s."""
     baseline_samples_s: tuple[float, ...] = ()
-    """Every timed baseline call, seconds."""
+    """Every timed baseline call, seconds; with `sections` one for each round."""
     candidate_samples_s: tuple[float, ...] = ()
-    """Every timed candidate call, seconds."""
+    """The same of the candidate."""
     baseline_clock: str = "process"
-    """Whose clock timed the baseline: `process`, or `supervisor` where gaps between kernels or launches count too."""
+    """Whose clock timed the baseline: that of its `process`, or of the `supervisor` and its trusted worker."""
     candidate_clock: str = "process"
     """The same of the candidate."""
     candidate_not_captured: str | None = None
