@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import triton
 
-from fastkernels.bench.timing.cuda_graph import capture, timing_event
+from fastkernels.bench.timing.capture import capture, timing_event
 
 FLUSH_BYTES = 120 * 2**20
 """Written before each call: twice the H200's L2."""

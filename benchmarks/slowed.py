@@ -111,7 +111,7 @@ def _timers(calls: list[Callable[[], Any]], device: Any) -> list[Callable[[], fl
     if device.type != "cuda":
         return [partial(_seconds, call) for call in calls]
     from benchmarks.device_time import replay_s
-    from fastkernels.bench.timing.cuda_graph import capture
+    from fastkernels.bench.timing.capture import capture
 
     return [partial(replay_s, capture(device, call)) for call in calls]
 

@@ -12,6 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from rotary_variants import KEY, POSITIONS, QUERY, ROTARY  # beside this script, so on sys.path
+from rotary_variants import build as rotary_emb
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,12 +22,14 @@ from fastkernels.bench.grade.effects import copies
 from fastkernels.manifest.scenario import InputSpec, Scenario
 from fastkernels.tasks.baseline.L1.flash_attn_prefill import FlashAttnPrefill
 from fastkernels.tasks.baseline.L1.linear import Linear
+from fastkernels.tasks.baseline.L1.moe_sum import MoeSum
 from fastkernels.tasks.baseline.L1.rms_norm import RMSNorm
 from fastkernels.tasks.baseline.L1.silu_and_mul import SiluAndMul
 
 Kernel = Callable[..., Any]
 TOKENS = 13
 HIDDEN = 4096
+TOP_K = 8
 FP8 = torch.float8_e4m3fn
 
 
@@ -48,6 +52,7 @@ def make_scenario(op: str, dtype: torch.dtype) -> tuple[nn.Module, Scenario]:
     built: dict[str, tuple[Callable[[], nn.Module], tuple[InputSpec, ...]]] = {
         "rms_norm": (lambda: RMSNorm(HIDDEN, 1e-5, dtype), (_normal("x", name, HIDDEN),)),
         "silu_and_mul": (SiluAndMul, (_normal("x", name, HIDDEN),)),
+        "moe_sum": (MoeSum, (_normal("x", name, TOP_K, 512),)),
         "linear": (lambda: Linear(HIDDEN, 256, False, dtype), (_normal("x", name, HIDDEN),)),
         "flash_attn_prefill": (lambda: FlashAttnPrefill(8, 64, 0.125, 2), (
             _normal("query", name, 8, 64), _normal("key", name, 2, 64), _normal("value", name, 2, 64),
@@ -55,12 +60,15 @@ def make_scenario(op: str, dtype: torch.dtype) -> tuple[nn.Module, Scenario]:
             InputSpec("cu_seqlens_k", "same_as", (3,), "int32", {"of": "cu_seqlens_q"}),
             InputSpec("max_seqlen_q", "literal", args={"value": "tokens"}),
             InputSpec("max_seqlen_k", "literal", args={"value": "tokens"}))),
+        "rotary_emb": (lambda: rotary_emb(dtype), (
+            InputSpec("positions", "positions", ("tokens",), "int64", {"max": POSITIONS}),
+            _normal("query", name, QUERY), _normal("key", name, KEY))),
     }  # fmt: skip
     make, inputs = built[op]
-    module = make()
+    module, phase = make(), "decode" if op == "rotary_emb" else "prefill"
     return module, Scenario(
         op=op, module=op, class_name=type(module).__name__, level=1, category="test", model="test", model_id="test",
-        tp=1, tokens=199 if op == "flash_attn_prefill" else TOKENS, phase="prefill", variant="", init={}, inputs=inputs)
+        tp=1, tokens=199 if op == "flash_attn_prefill" else TOKENS, phase=phase, variant="", init={}, inputs=inputs)
 
 
 def _normal(name: str, dtype: str, *shape: int) -> InputSpec:
@@ -132,6 +140,24 @@ def split_sum(parts: int, dtype: torch.dtype) -> Kernel:
     return linear
 
 
+def sum_rounded(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Every sum of two rounded, as vLLM's kernel for few experts and Hugging Face's index_add."""
+    total = x[:, 0]
+    for k in range(1, x.shape[1]):
+        total = total + x[:, k]
+    return total
+
+
+def sum_times(factor: float) -> Kernel:
+    """The right sum times a factor."""
+    return lambda module, x: (module.forward_native(x).float() * factor).to(x.dtype)
+
+
+def sum_of_fp8(module: MoeSum, x: torch.Tensor) -> torch.Tensor:
+    """The terms pass through fp8."""
+    return module.forward_native(x.clamp(-448, 448).to(FP8).to(x.dtype))
+
+
 def through(dtype: torch.dtype, weight_too: bool = True) -> Kernel:
     """A product of operands that pass through `dtype`, summed in float32."""
 
@@ -195,6 +221,10 @@ VARIANTS = (
     Variant("linear", "TF32", FP32, tf32, False),
     Variant("flash_attn_prefill", "weights in bf16", BF16, attention(BF16), True),
     Variant("flash_attn_prefill", "weights in fp8", BF16, attention(FP8), False),
+    Variant("moe_sum", "every sum rounded", BF16, sum_rounded, True),
+    Variant("moe_sum", "terms in fp8", BF16, sum_of_fp8, False),
+    Variant("moe_sum", "0.7 % too large", BF16, sum_times(1.007), False),
+    *(Variant("rotary_emb", *row) for row in ROTARY),
 )
 """Every variant that the tolerances were chosen by."""
 

@@ -1,5 +1,6 @@
 """Every `--fk-*` option, ini key and marker of the plugin, and `Settings`, the frozen form that a run reads them in."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -71,6 +72,24 @@ def gate(text: str) -> str:
     from fastkernels.bench.kernels.gate_choice import chosen_gates
 
     chosen_gates((text,))
+    return text
+
+
+def variable(text: str) -> str:
+    """Read the name of a variable that is set here."""
+    if "=" in text:
+        raise ValueError(f"{text!r} is no name; name a variable, whose value is then that of the environment")
+    if text not in os.environ:
+        raise ValueError(f"{text!r} is not set in the environment{did_you_mean(text, list(os.environ))}")
+    return text
+
+
+def sanitizer_tool(text: str) -> str:
+    """Read a tool of compute-sanitizer, which must be installed."""
+    from fastkernels.bench.isolate.sanitizer import PROGRAM, TOOLS, find
+
+    if word(text, TOOLS) and find() is None:
+        raise ValueError(f"{PROGRAM} is neither on the path nor below CUDA_HOME; it comes with the CUDA toolkit")
     return text
 
 
@@ -149,11 +168,17 @@ OPTIONS = (
            "FlashInfer, ...) as any other; without it their verdict is passthrough."),
     Option("gates", "Deployment gates to try after a right verdict: strided, stream, no_sync, cuda_graph, compile; or "
            "all, none, auto alone. Without it, auto: those that cost little.", "NAME", gate, many=True),
+    Option("sanitize", "Run a call under these tools of compute-sanitizer after a right verdict, as gates: memcheck, "
+           "racecheck, initcheck. CUDA only.", "TOOL", sanitizer_tool, many=True),
     Option("require_gates", "Fail a scenario whose kernel fails a deployment gate that was tried."),
     Option("timeout", "Seconds that one call into the candidate's process may take before it counts as hung.",
            "SECONDS", positive, 60.0, ini=True),
+    Option("build_timeout", "The same for its import and for building its module, in which it may compile. Without it, "
+           "300, or --fk-timeout where that is under 60.", "SECONDS", positive, ini=True),
     Option("memory_limit", "GiB of host memory that a candidate's processes may take. Without it, half of what is "
            "available when they start.", "GIB", positive, ini=True),
+    Option("env", "Variables of the environment that worker processes see besides those that Python, torch, CUDA, "
+           "Triton and compilers work by; keys and tokens are never among those.", "NAME", variable, many=True),
     Option("sandbox", "What confines a candidate's process: auto (all that the kernel has, with a warning where "
            "something is missing), require (an error there) or off.", "MODE", partial(word, allowed=SANDBOXES),
            "auto", ini=True),
@@ -209,12 +234,18 @@ class Settings:
     """Grade candidates that call foreign kernels as any other."""
     gates: tuple[str, ...]
     """Deployment gates asked for; empty means auto."""
+    sanitize: tuple[str, ...]
+    """Tools of compute-sanitizer asked for."""
     require_gates: bool
     """A failed gate fails the test."""
     timeout: float
     """Seconds before a call counts as hung."""
+    build_timeout: float | None
+    """Seconds before an import or a build counts as hung; None for 300, or `timeout` where that is under 60."""
     memory_limit: float | None
     """GiB of host memory for a candidate's processes; None for half of what is available."""
+    env: tuple[str, ...]
+    """Variables that workers see besides the usual ones."""
     sandbox: str
     """`auto`, `require` or `off`."""
     seed: int | None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fastkernels.results import LeftOut, ScenarioResult, Verdict
+from pytest_fastkernels.grading import compiling
 from pytest_fastkernels.progress import Progress
 from pytest_fastkernels.record import from_wire
 from pytest_fastkernels.table import WIDTH, make_table, seconds
@@ -181,6 +182,7 @@ class Report:
                  f"{fk.record.wall_s:.1f} s{kind}: {counted(results)}"] if results else []
         lines += gate_lines(results)
         lines += uncaptured_lines(results)
+        lines += package_lines(results)
         lines += _left_out_lines(fk.left_out())
         for found in fk.plan.subsumed:
             why = "has no effect: nothing selected uses it"
@@ -196,6 +198,9 @@ class Report:
         now = time.monotonic()
         oldest = min(self.running.items(), key=lambda pair: pair[1], default=("", now))
         what = f", {oldest[0]} for {now - oldest[1]:.0f} s" if oldest[0] else ""
+        building = compiling(self.fk)
+        if building is not None:
+            what = f", compiling {building.module.rpartition('.')[2]} for {time.time() - building.since:.0f} s"
         return f"fastkernels: {len(record.results)} of {len(record.expected)} graded in {record.wall_s:.0f} s{what}"
 
 
@@ -207,6 +212,14 @@ def uncaptured_lines(results: Sequence[ScenarioResult]) -> list[str]:
             first.setdefault(result.op, result.timing.candidate_not_captured)
     return [f"{op}: cannot be captured in a CUDA graph, so it is timed with its launches ({reason})"
             for op, reason in first.items()]
+
+
+def package_lines(results: Sequence[ScenarioResult]) -> list[str]:
+    """A line for each operator whose candidate ran through installed packages, with their names."""
+    found: dict[str, dict[str, None]] = {}
+    for result in results:
+        found.setdefault(result.op, {}).update(dict.fromkeys(result.ran_through))
+    return [f"{op}: ran through {', '.join(names)}" for op, names in found.items() if names]
 
 
 def status_word(results: Sequence[ScenarioResult], word: str) -> str:

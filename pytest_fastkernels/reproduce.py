@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pytest_fastkernels.session import FkSession
 
 KEPT = ("candidates", "manifest", "self_test", "device", "baseline", "no_timing", "min_speedup", "timeout",
-        "memory_limit", "allow_passthrough", "gates", "require_gates")
+        "build_timeout", "memory_limit", "allow_passthrough", "gates", "sanitize", "require_gates")
 """Options that change a verdict."""
 PLUGIN = "pytest_fastkernels.plugin"
 

@@ -58,6 +58,10 @@ def imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, first.value
 
 
+WAYS = "fastkernels.tasks.ways"
+"""Examples of the ways to write a kernel, cupy among them."""
+
+
 def part_of(dotted: str) -> str:
     """Return the layer that a name below `fastkernels` belongs to: `bench.grade`, `registry`, `` for the root."""
     parts = dotted.split(".")[1:]
@@ -91,7 +95,7 @@ def check_library(module: str, name: str) -> str:
 def check_task(module: str, name: str) -> str:
     """What is wrong with a task file importing `name`; `module` is such as `fastkernels.tasks.baseline.L1.rms_norm`."""
     root = ".".join(module.split(".")[:3])
-    if is_standard(name) or is_below(name, FOR_TASKS):
+    if is_standard(name) or is_below(name, FOR_TASKS) or (is_below(module, (WAYS,)) and is_below(name, ("cupy",))):
         return ""
     if not name.startswith(f"{root}."):
         return "a task file imports torch, triton, fastkernels.runtime, the standard library and its own tree"
@@ -179,6 +183,8 @@ def test_no_import_crosses_a_border() -> None:
     ("tasks/baseline/L1/x.py", "from ..L2.block import Block", "L1 is below L2"),
     ("examples/candidates/L1/x.py", "from fastkernels.tasks.baseline.L1.rms_norm import x", "a task file imports"),
     ("examples/wrong/L1/x.py", "import numpy as np", "a task file imports"),
+    ("examples/wrong/L1/x.py", "import cupy", "a task file imports"),
+    ("examples/ways/cupy/L1/x.py", "import numpy as np", "a task file imports"),
     ("pytest_fastkernels/x.py", "from _pytest.config import Config", "the plugin imports"),
     ("pytest_fastkernels/x.py", "import torch", "the plugin imports"),
     ("pytest_fastkernels/x.py", "from fastkernels._mount import mount", "private to fastkernels"),

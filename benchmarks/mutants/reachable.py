@@ -12,8 +12,9 @@ BUILDS = ("__init__", "_build", "_build_projections", "make_sinks")
 since most generic changes there give weights of other shapes and would say nothing of a judge."""
 
 NOT_CALLED = (
-    "forward_cuda", "work", "strided_inputs", "donates", "canonical", "allowed_experts", "weight_loader", "bias_loader",
-    "load", "_set_loaders", "_load_w13", "_load_w2", "_load_w2_bias", "_rows", "kv_cache_shapes", "tie_weights",
+    "forward_cuda", "work", "strided_inputs", "donates", "canonical", "rounding_error", "constant_error", "_sizes",
+    "_errors", "_sum_of_errors", "allowed_experts", "weight_loader", "bias_loader", "load", "_set_loaders",
+    "_load_w13", "_load_w2", "_load_w2_bias", "_rows", "kv_cache_shapes", "tie_weights",
     "make_expert_params_mapping", "w13_weight", "w2_weight", "block_size", "group_size", "topk_method", "is_v3",
 )  # fmt: skip
 """What only CUDA, the harness or the loader of checkpoints calls, chooses a tile's size, or checks arguments."""

@@ -23,13 +23,22 @@ def refuse_unfit(result: KernelBenchResult, tasks: str, module: str) -> None:
     graded = {kernel.sha256 for kernel in result.kernels}
     lines = []
     for name in sorted(graph.reaches(module)):
-        if known[name].sha256 not in graded:
+        if known[name].sha256 not in graded or not _reads_the_same(name, graph, result):
             lines.append(f"{name}: {known[name].path} was not graded as it is now")
         else:
             lines += _findings(name, result)
     if lines:
         raise DeploymentError(f"{len(lines)} reason{'s' if len(lines) > 1 else ''} not to load {module} with the "
                               f"candidates in {overlay.tasks.candidates}:\n  " + "\n  ".join(lines))
+
+
+def _reads_the_same(name: str, graph: ImportGraph, result: KernelBenchResult) -> bool:
+    """Whether the run graded this candidate with the helpers and the files beside it that are there now.
+
+    By its own hash, or by that of an operator above it where it was graded there. True for a run that tells no hashes.
+    """
+    hashes = {item.candidate_sha256 for item in result.results if item.candidate_sha256 and name in item.replaced}
+    return not hashes or any(graph.sha256(user) in hashes for user in graph.users(name))
 
 
 def _findings(name: str, result: KernelBenchResult) -> list[str]:
@@ -42,7 +51,7 @@ def _findings(name: str, result: KernelBenchResult) -> list[str]:
         if name not in _blamed(item):
             continue
         if not item.verdict.correct:
-            found.setdefault(str(item.verdict), f"{name}: {item.verdict} in {item.id}: {item.message}")
+            found.setdefault(str(item.verdict), f"{name}: {item.verdict} in {item.id}: {item.headline}")
         for gate, outcome in item.gates.items():
             if outcome.failed:
                 found.setdefault(f"gate {gate}", f"{name}: gate {gate} failed in {item.id}: {outcome.reason}")

@@ -9,8 +9,8 @@ from typing import Any
 from fastkernels.manifest import moe
 from fastkernels.manifest.config import Layer
 from fastkernels.manifest.contexts import batches, positions
-from fastkernels.manifest.drafts import ALL_TOKENS, DECODE_TOKENS, Alias, Draft, literal, tensor
-from fastkernels.manifest.operators import attention_layers, window_variant
+from fastkernels.manifest.drafts import ALL_TOKENS, DECODE_TOKENS, Alias, Draft, literal, sliced, tensor
+from fastkernels.manifest.operators import attention_layers, query_or_key, window_variant
 from fastkernels.manifest.shard import Shard
 
 
@@ -125,8 +125,9 @@ def attention(shard: Shard) -> Iterator[Draft]:
         if layer.window:
             init["sliding_window"] = layer.window
         for batch in batches(shard, layer):
-            inputs = {name: tensor(batch.rows, width, dtype=config.dtype) for name, width in
-                      (("query", shard.q_size), ("key", shard.kv_size), ("value", shard.kv_size))}  # fmt: skip
+            query, key = (tensor(batch.rows, width, dtype=config.dtype) for width in (shard.q_size, shard.kv_size))
+            inputs = {"query": query_or_key(shard, query), "key": query_or_key(shard, key),
+                      "value": sliced(key, shard.qkv_size)}  # fmt: skip
             yield Draft("attention", batch.tokens, init, inputs, _variant(kind, batch.variant), batch.context)
 
 

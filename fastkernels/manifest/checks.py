@@ -22,6 +22,8 @@ _VARIANT = re.compile(r"^[a-z0-9_]*$")
 _SIZE_KEY = re.compile(r"^num_|_size$|_dim$|_embeddings$|^top_k$")
 REFERENCES = ("of", "beside", "correction")
 """Arguments of generators that name an earlier input."""
+BOUNDARIES = ("cu_seqlens", "same_as")
+"""Generators of what `longest` may be asked of."""
 _NUMBER_TEXT = re.compile(r"^[+-]?\d+(\.\d*)?[eE][+-]?\d+$")
 
 
@@ -147,9 +149,10 @@ def _input_problems(path: str, spec: InputRow, counts: list[int], earlier: Mappi
     if generator.from_context:
         yield from _batch_problems(path, spec, {name.removeprefix(context.PREFIX) for name in earlier})
     if not generator.tensor:
-        for key in ("shape", "dtype"):
+        for key in ("shape", "dtype", "strides"):
             if getattr(spec, key):
                 yield f"{path}.{key}", f"{spec.values} makes no tensor and has none"
+        yield from _reference_problems(path, spec, earlier)
         return
     if spec.dtype not in generator.dtypes:
         yield f"{path}.dtype", f"{one_of(spec.dtype, generator.dtypes)}" if spec.dtype else "missing"
@@ -162,7 +165,26 @@ def _input_problems(path: str, spec: InputRow, counts: list[int], earlier: Mappi
             sizes_right = False
             yield f"{path}.shape[{index}]", problem
     if sizes_right and spec.shape:
+        yield from _stride_problems(f"{path}.strides", spec, counts)
         yield from _fit_problems(path, spec, counts, earlier)
+
+
+def _stride_problems(path: str, spec: InputRow, counts: list[int]) -> Iterator[Problem]:
+    """Yield the first stride with which elements lie on each other; the last dimension's is 1."""
+    if not spec.strides:
+        return
+    if len(spec.strides) != len(spec.shape):
+        yield path, f"{spec.strides} are not the strides of {len(spec.shape)} dimensions"
+        return
+    if spec.strides[-1] != 1:
+        yield f"{path}[{len(spec.strides) - 1}]", f"{spec.strides[-1]} is not 1: elements of a row lie together"
+        return
+    most = max(counts, default=1)
+    for place in range(len(spec.shape) - 2, -1, -1):
+        least = resolve_dim(spec.shape[place + 1], most) * spec.strides[place + 1]
+        if spec.strides[place] < least:
+            yield f"{path}[{place}]", f"{spec.strides[place]} is under {least}, the elements that lie within one step"
+            return
 
 
 def _rank_problems(path: str, spec: InputRow, uses: list[str]) -> Iterator[Problem]:
@@ -247,6 +269,8 @@ def _reference_problems(path: str, spec: InputRow, earlier: Mapping[str, InputRo
                                               f"{did_you_mean(name, earlier)}")
         elif spec.values == "same_as" and (other.shape, other.dtype) != (spec.shape, spec.dtype):
             yield path, f"shape and dtype differ from those of {name}: {other.shape} {other.dtype}"
+        elif spec.values == "longest" and other.values not in BOUNDARIES:
+            yield f"{path}.args.of", f"{name} is {other.values}, not the boundaries of sequences ({BOUNDARIES[0]})"
 
 
 def _duplicates(path: str, name: str, entry: EntryRow, addresses: dict[str, str]) -> Iterator[Problem]:

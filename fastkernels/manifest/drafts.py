@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from fastkernels.manifest.scenario import Dim
@@ -62,9 +63,25 @@ def tensor(*shape: Dim, dtype: str, values: str = "normal", **args: Any) -> Inpu
     return {**spec, "args": args} if args else spec
 
 
+def sliced(spec: Input, row: int, *inner: int) -> Input:
+    """Return the same input as a slice of rows of `row` elements.
+
+    `inner`: strides of the dimensions between the first and the last, by default those of elements that lie together.
+    """
+    sizes = spec["shape"][1:]
+    inner = inner or tuple(prod(sizes[place + 1 :]) for place in range(len(sizes) - 1))
+    rest = {key: value for key, value in spec.items() if key != "shape"}
+    return {"shape": spec["shape"], "strides": [row, *inner, 1], **rest}
+
+
 def literal(value: Any) -> Input:
     """Return the manifest form of a plain argument."""
     return {"values": "literal", "args": {"value": value}}
+
+
+def longest(boundaries: str) -> Input:
+    """Return the manifest form of the length of the longest sequence between these boundaries."""
+    return {"values": "longest", "args": {"of": boundaries}}
 
 
 def times(factor: int, name: str = "tokens") -> str:

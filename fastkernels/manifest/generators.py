@@ -65,6 +65,7 @@ GENERATORS: dict[str, Generator] = {
     "block_table": Generator(required=("pages",), dtypes=_INTEGERS, sizes=("pages",)),
     "seqused_k": Generator(required=("max",), optional=("padded",), dtypes=_INTEGERS, sizes=("max",)),
     "cu_seqlens": Generator(required=("total", "sequences"), dtypes=_INTEGERS, sizes=("total", "sequences")),
+    "longest": Generator(required=("of",), dtypes=()),
     "same_as": Generator(required=("of",)),
     "batch_slots": Generator(
         required=("page_size",), optional=("pages",), dtypes=_INTEGERS, sizes=("page_size", "pages"), from_context=True

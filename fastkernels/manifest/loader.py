@@ -141,7 +141,8 @@ def _entry(
 ) -> Entry:
     pairs = [checks.split_use(use) for use in row.uses]
     inputs = tuple(
-        InputSpec(name=name, values=spec.values, shape=tuple(spec.shape), dtype=spec.dtype, args=spec.args)
+        InputSpec(name=name, values=spec.values, shape=tuple(spec.shape), dtype=spec.dtype, args=spec.args,
+                  strides=tuple(spec.strides))
         for name, spec in checks.flattened(row).items()
     )
     uses = tuple((models[pair[0]], pair[1]) for pair in pairs if pair)

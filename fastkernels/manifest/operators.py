@@ -6,7 +6,18 @@ from typing import Any
 
 from fastkernels.manifest.config import Layer
 from fastkernels.manifest.contexts import CACHED_TOKENS, DECODE_KEYS, PAGE_SIZE, SPARE_PAGES
-from fastkernels.manifest.drafts import ALL_TOKENS, DECODE_TOKENS, PREFILL_TOKENS, Draft, Input, literal, tensor, times
+from fastkernels.manifest.drafts import (
+    ALL_TOKENS,
+    DECODE_TOKENS,
+    PREFILL_TOKENS,
+    Draft,
+    Input,
+    literal,
+    longest,
+    sliced,
+    tensor,
+    times,
+)
 from fastkernels.manifest.shard import Shard
 
 RAGGED_SEQUENCES = 8
@@ -27,13 +38,13 @@ def _norm(shard: Shard, op: str) -> Iterator[Draft]:
     yield Draft(op, ALL_TOKENS, init, {"x": stream, "residual": stream}, "residual")
     if config.family.qk_norm:
         for variant, heads in (("q_norm", shard.heads), ("k_norm", shard.kv_heads)):
-            x = tensor("tokens", heads, config.head_dim, dtype=config.dtype)
+            x = sliced(tensor("tokens", heads, config.head_dim, dtype=config.dtype), shard.qkv_size)
             yield Draft(op, ALL_TOKENS, {**init, "hidden_size": config.head_dim}, {"x": x}, variant)
     latent = config.latent
     if latent is not None:
         for variant, width in (("q_a_norm", latent.q_lora_rank), ("kv_a_norm", latent.kv_lora_rank)):
             if width:
-                x = tensor("tokens", width, dtype=config.dtype)
+                x = sliced(tensor("tokens", width, dtype=config.dtype), shard.latent_size)
                 yield Draft(op, ALL_TOKENS, {**init, "hidden_size": width}, {"x": x}, variant)
 
 
@@ -67,8 +78,6 @@ silu_and_mul, gelu_and_mul, swigluoai_and_mul = (
 def rotary_emb(shard: Shard) -> Iterator[Draft]:
     """The rotary embedding of the local heads; windowed layers may have one of their own."""
     config, latent = shard.config, shard.config.latent
-    # of latent attention: the rotated part of every query head and of the one key, pairs side by side
-    key = shard.kv_size if latent is None else config.head_dim
     kinds = {str(layer.rope_parameters): layer for layer in reversed(config.layers)}
     for layer in reversed(kinds.values()):
         scaling = {key: value for key, value in layer.rope_parameters.items() if key != "rope_theta"}
@@ -85,11 +94,30 @@ def rotary_emb(shard: Shard) -> Iterator[Draft]:
             init["rope_scaling"] = {**scaling, **own}
         inputs = {
             "positions": tensor("tokens", dtype="int64", values="positions", max=config.max_position_embeddings),
-            "query": tensor("tokens", shard.q_size, dtype=config.dtype),
-            "key": tensor("tokens", key, dtype=config.dtype),
+            **_rotated(shard),
         }
         variant = window_variant(shard, layer) if len(kinds) > 1 else ""
         yield Draft("rotary_emb", ALL_TOKENS, init, inputs, variant)
+
+
+def _rotated(shard: Shard) -> dict[str, Input]:
+    """Query and key: slices of the fused projection unless each head is normalised before.
+
+    Of latent attention the rotated part of every query head, pairs side by side, and of the one key.
+    """
+    latent, dtype = shard.config.latent, shard.config.dtype
+    if latent is not None:
+        width = latent.qk_nope_head_dim + latent.qk_rope_head_dim
+        query = tensor("tokens", shard.heads, latent.qk_rope_head_dim, dtype=dtype)
+        key = tensor("tokens", latent.qk_rope_head_dim, dtype=dtype)
+        return {"query": sliced(query, shard.heads * width, width), "key": sliced(key, shard.latent_size)}
+    query, key = (tensor("tokens", width, dtype=dtype) for width in (shard.q_size, shard.kv_size))
+    return {"query": query_or_key(shard, query), "key": query_or_key(shard, key)}
+
+
+def query_or_key(shard: Shard, spec: Input) -> Input:
+    """The same input as the model passes it before and after the rotary embedding, which rotates in place."""
+    return spec if shard.config.family.qk_norm else sliced(spec, shard.qkv_size)
 
 
 def window_variant(shard: Shard, layer: Layer) -> str:
@@ -174,7 +202,8 @@ def store_kvcache(shard: Shard) -> Iterator[Draft]:
         rows = tensor("tokens", heads, dim, dtype=dtype)
         cache = tensor(pages, PAGE_SIZE, heads, dim, dtype=dtype)
         mapping = tensor("tokens", dtype="int64", values="slot_mapping", slots=slots)
-        inputs = {"key": rows, "value": rows, "key_cache": cache, "value_cache": cache, "slot_mapping": mapping}
+        inputs = {"key": query_or_key(shard, rows), "value": sliced(rows, shard.qkv_size), "key_cache": cache,
+                  "value_cache": cache, "slot_mapping": mapping}
         yield Draft("store_kvcache", tokens, {}, inputs)
 
 
@@ -185,7 +214,7 @@ def store_mla_cache(shard: Shard) -> Iterator[Draft]:
         assert latent is not None
         inputs = {
             "kv_c": tensor("tokens", latent.kv_lora_rank, dtype=dtype),
-            "k_pe": tensor("tokens", latent.qk_rope_head_dim, dtype=dtype),
+            "k_pe": sliced(tensor("tokens", latent.qk_rope_head_dim, dtype=dtype), shard.latent_size),
             "kv_cache": tensor(pages, PAGE_SIZE, latent.kv_lora_rank + latent.qk_rope_head_dim, dtype=dtype),
             "slot_mapping": tensor("tokens", dtype="int64", values="slot_mapping", slots=slots),
         }
@@ -227,13 +256,13 @@ def flash_attn_prefill(shard: Shard) -> Iterator[Draft]:
             cu_seqlens = partial(tensor, sequences + 1, dtype="int32", values="cu_seqlens", sequences=sequences)
             same = tensor(sequences + 1, dtype="int32", values="same_as", of="cu_seqlens_q")
             inputs = {
-                "query": tensor("tokens", shard.heads, dim, dtype=dtype),
-                "key": key,
-                "value": key,
+                "query": query_or_key(shard, tensor("tokens", shard.heads, dim, dtype=dtype)),
+                "key": key if cached else query_or_key(shard, key),  # those after cached ones are gathered
+                "value": key if cached else sliced(key, shard.qkv_size),
                 "cu_seqlens_q": cu_seqlens(total="tokens"),
                 "cu_seqlens_k": cu_seqlens(total=total_k) if cached else same,
-                "max_seqlen_q": literal("tokens"),
-                "max_seqlen_k": literal(total_k),
+                "max_seqlen_q": longest("cu_seqlens_q") if sequences > 1 else literal("tokens"),
+                "max_seqlen_k": longest("cu_seqlens_k") if sequences > 1 else literal(total_k),
                 **_sinks(shard),
             }
             variant = "_".join(filter(None, (kind, batch)))
@@ -250,7 +279,7 @@ def flash_attn_decode(shard: Shard) -> Iterator[Draft]:
             total = f"{pages}*tokens+{SPARE_PAGES}"
             cache = tensor(total, PAGE_SIZE, shard.kv_heads, dim, dtype=dtype)
             inputs = {
-                "query": tensor("tokens", shard.heads, dim, dtype=dtype),
+                "query": query_or_key(shard, tensor("tokens", shard.heads, dim, dtype=dtype)),
                 "key_cache": cache,
                 "value_cache": cache,
                 "block_table": tensor("tokens", pages, dtype="int32", values="block_table", pages=total),

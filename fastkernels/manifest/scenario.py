@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from math import prod
 from typing import Any
 
 Dim = int | str
@@ -42,6 +43,8 @@ class InputSpec:
     """torch dtype name (`bfloat16`, `int32`, ...); empty for a literal."""
     args: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the generator; numbers may be expressions in `tokens`."""
+    strides: tuple[int, ...] = ()
+    """Elements between neighbours in each dimension, as the model passes a slice; empty: rows lie together."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,8 @@ class Scenario:
     @cached_property
     def shape_key(self) -> str:
         """Equal for scenarios that are the same computation: those are graded once and reported for all."""
-        inputs = [[i.name, i.values, [resolve_dim(d, self.tokens) for d in i.shape], i.dtype, self.resolved_args(i)]
-                  for i in self.inputs]
+        inputs = [[i.name, i.values, [resolve_dim(d, self.tokens) for d in i.shape], i.dtype, self.resolved_args(i),
+                   *([list(i.strides)] if i.strides else [])] for i in self.inputs]
         whole = [self.level, self.module, self.class_name, self.phase, dict(self.init), inputs]
         if self.level > 1:  # blocks take unsharded sizes and divide them themselves
             whole.append(self.tp)
@@ -127,6 +130,13 @@ class Scenario:
         """The shape of one input in elements."""
         return tuple(resolve_dim(dim, self.tokens) for dim in spec.shape)
 
+    def extent(self, spec: InputSpec) -> int:
+        """Elements from the first to behind the last of one input, gaps between its rows among them."""
+        shape = self.resolved_shape(spec)
+        if not spec.strides:
+            return prod(shape)
+        return sum((size - 1) * stride for size, stride in zip(shape, spec.strides, strict=True)) + 1
+
     def with_tokens(self, tokens: int) -> "Scenario":
         """The same use at another token count: a shape near the listed one."""
         return replace(self, tokens=tokens)
@@ -136,14 +146,14 @@ class Scenario:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("init", "inputs")}
         data["init"] = dict(self.init)
         data["inputs"] = [{"name": i.name, "values": i.values, "shape": list(i.shape), "dtype": i.dtype,
-                           "args": dict(i.args)} for i in self.inputs]
+                           "args": dict(i.args), "strides": list(i.strides)} for i in self.inputs]
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Scenario":
         """Build a scenario from `to_dict`'s data."""
         inputs = tuple(InputSpec(name=i["name"], values=i["values"], shape=tuple(i["shape"]), dtype=i["dtype"],
-                                 args=i["args"]) for i in data["inputs"])
+                                 args=i["args"], strides=tuple(i["strides"])) for i in data["inputs"])
         return cls(**{**data, "inputs": inputs})
 
 

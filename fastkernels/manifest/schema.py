@@ -25,6 +25,8 @@ class InputRow(_Row):
     """Dimensions: numbers, or expressions in `tokens`; none for a literal."""
     dtype: StrictStr = ""
     """torch dtype name; none for a literal."""
+    strides: list[StrictInt] = []
+    """Elements between neighbours in each dimension, of a slice of a wider tensor; none where rows lie together."""
     values: StrictStr
     """Name of the generator that draws the values."""
     args: dict[StrictStr, Any] = Field(default_factory=dict)

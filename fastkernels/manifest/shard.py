@@ -43,6 +43,17 @@ class Shard:
         return self.kv_heads * self.config.head_dim
 
     @property
+    def qkv_size(self) -> int:
+        """Width of the fused projection that queries, keys and values are slices of."""
+        return self.q_size + 2 * self.kv_size
+
+    @property
+    def latent_size(self) -> int:
+        """Width of the projection that latents and the rotated part of keys are slices of; 0 without latents."""
+        latent = self.config.latent
+        return latent.q_lora_rank + latent.kv_lora_rank + latent.qk_rope_head_dim if latent else 0
+
+    @property
     def intermediate_size(self) -> int:
         """Width of the dense MLP."""
         return self.config.intermediate_size // self.tp

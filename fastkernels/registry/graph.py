@@ -1,10 +1,13 @@
 """The import graph of the task tree with candidates laid over it: what a candidate affects, and what it does not."""
 
 import hashlib
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from fastkernels.registry.beside import Beside, Mentions, mentions
 from fastkernels.registry.candidates import CandidateFile, Candidates, Problem
 from fastkernels.registry.operators import operator_paths
 from fastkernels.registry.sources import TaskSources
@@ -23,6 +26,8 @@ class ImportGraph:
     _sources: TaskSources
     _baseline: TaskSources
     """The baseline alone, kept since each module's imports are read once for all questions."""
+    _hashes: dict[str, str | None] = field(default_factory=dict, repr=False, compare=False)
+    _said: dict[str, Mentions] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, baseline: Path, candidates: Candidates) -> "ImportGraph":
@@ -71,10 +76,16 @@ class ImportGraph:
         return tuple(sorted({used for file in self._files(module).values() for used in file.uses_baseline}))
 
     def sha256(self, module: str) -> str | None:
-        """Return one hash over all candidate files that `module` reaches, helpers too; None where it reaches none."""
-        files = self._files(module)
-        lines = [f"{name} {file.sha256}\n" for name, file in sorted(files.items())]
-        return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
+        """Return one hash over all that `module`'s candidates are made of; None where it reaches none.
+
+        Candidate files that it reaches, helpers too, and what their code can read beside them (see `beside`).
+        """
+        if module not in self._hashes:
+            files = self._files(module)
+            lines = [f"{name} {self._all[name].sha256}\n" for name in sorted(self._read(files))]
+            lines += [f"{line}\n" for line in self._beside.lines(self._words(files))] if files else []
+            self._hashes[module] = hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
+        return self._hashes[module]
 
     def sources(self, module: str) -> tuple[KernelSource, ...]:
         """Return the text of all candidate files that `module` reaches, helpers too; not of one that is no UTF-8."""
@@ -91,8 +102,41 @@ class ImportGraph:
 
     def _files(self, module: str) -> dict[str, CandidateFile]:
         """Every candidate file in the closure of a module."""
-        known = {**self.candidates.helpers, **self.candidates.files}
-        return {name: known[name] for name in self._sources.closure(module) if name in known}
+        return {name: self._all[name] for name in self._sources.closure(module) if name in self._all}
+
+    def _read(self, files: Iterable[str]) -> set[str]:
+        """These candidate files and those that their code may read by path, with all that these import."""
+        found: set[str] = set()
+        waiting = set(files)
+        while waiting:
+            found |= waiting
+            said = [self._mentions(name) for name in waiting]
+            named = {name for name, path in self._paths.items() if any(mention.reads(path) for mention in said)}
+            waiting = {name for module in named for name in self._files(module)} - found
+        return found
+
+    def _words(self, files: Iterable[str]) -> frozenset[str]:
+        return frozenset().union(*(self._mentions(name).words for name in self._read(files)))
+
+    def _mentions(self, name: str) -> Mentions:
+        if name not in self._said:
+            self._said[name] = mentions(self._sources.read(self._all[name].path))
+        return self._said[name]
+
+    @cached_property
+    def _all(self) -> dict[str, CandidateFile]:
+        return {**self.candidates.helpers, **self.candidates.files}
+
+    @cached_property
+    def _paths(self) -> dict[str, str]:
+        """Each candidate file's path below the directory."""
+        directory = self.candidates.directory
+        return {name: os.path.relpath(file.path, directory) for name, file in self._all.items()} if directory else {}
+
+    @cached_property
+    def _beside(self) -> Beside:
+        assert self.candidates.directory is not None
+        return Beside(self.candidates.directory, frozenset(self._paths.values()))
 
     def _replaces(self, name: str) -> bool:
         return name in self.candidates.files or self._baseline.place(name) is not None

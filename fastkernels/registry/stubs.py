@@ -229,9 +229,12 @@ def _tokens(scenarios: Sequence[Scenario]) -> str:
 
 
 def _input(spec: InputSpec) -> str:
+    if "of" in spec.args and not spec.dtype:
+        return f"{spec.name}: {spec.values} of {spec.args['of']}"
     if not spec.dtype:
         return f"{spec.name}: {_plain(spec.args.get('value'))}"
-    return f"{spec.name}: [{', '.join(map(str, spec.shape))}] {spec.dtype}, {spec.values}"
+    strides = f", strides [{', '.join(map(str, spec.strides))}]" if spec.strides else ""
+    return f"{spec.name}: [{', '.join(map(str, spec.shape))}] {spec.dtype}{strides}, {spec.values}"
 
 
 def _plain(value: object) -> str:

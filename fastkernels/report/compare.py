@@ -218,17 +218,17 @@ def _pair(
         assert base is not None
         return Pair(base, None, Status.GONE, next((item.reason for item in run.left_out if item.id == base.id), ""))
     if base is None:
-        return Pair(None, new, Status.NEW, new.message)
+        return Pair(None, new, Status.NEW, new.headline)
     before, after = _rank(base.verdict), _rank(new.verdict)
     if after < before:
-        return Pair(base, new, Status.NEWLY_FAILING, new.message)
+        return Pair(base, new, Status.NEWLY_FAILING, new.headline)
     if base.shape_key != new.shape_key:
         return Pair(base, new, Status.NOT_COMPARABLE, "another shape")
     if after > before and new.verdict.ok:
         return Pair(base, new, Status.NEWLY_PASSING)
     if not (base.verdict.correct and new.verdict.correct):
         alike = base.verdict is new.verdict
-        return Pair(base, new, Status.STILL_FAILING if alike else Status.VERDICT_CHANGED, new.message)
+        return Pair(base, new, Status.STILL_FAILING if alike else Status.VERDICT_CHANGED, new.headline)
     return _timed_pair(base, new, blocked)
 
 

@@ -83,7 +83,7 @@ def describe(result: ScenarioResult) -> str:
     if result.correctness:
         parts.append(f"error ratio {digits(result.correctness.max_error_ratio)}")
     if result.message:
-        parts.append(result.message[:200])
+        parts.append(result.headline[:200])
     if result.shared_with:
         parts.append(f"graded as {result.shared_with}")
     return f"{result.model} tp{result.tp}, {result.tokens} tokens: {'; '.join(parts)}"

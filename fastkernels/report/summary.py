@@ -84,6 +84,7 @@ def facts(result: KernelBenchResult) -> list[tuple[str, list[str]]]:
         ("models", list(models)),
         ("tensor parallel degrees", list(map(str, sorted({item.tp for item in result.results})))),
         ("candidates", [str(settings.get("candidates_dir") or "")]),
+        ("calls ran through", sorted({f"{item.op}: {name}" for item in result.results for name in item.ran_through})),
         ("seed", [str(settings.get("seed", ""))]),
         ("times by", methods or ["none: nothing was timed"]),
     ]

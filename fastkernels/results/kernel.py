@@ -134,8 +134,7 @@ class Timing:
     """Times of one scenario; exists for a correct candidate only. Seconds of device time (CPU: wall clock)."""
 
     method: str
-    """How calls were timed: `wall` on a CPU, `sections` on CUDA, where results up to 2026-11-30 have `cupti` or
-    `cuda_graph`."""
+    """How time was read: `sections` on CUDA, `wall` on a CPU; `cupti` and `cuda_graph` in older results."""
     baseline_s: float
     """Median time of one baseline call, seconds."""
     candidate_s: float
@@ -155,8 +154,7 @@ class Timing:
     candidate_eager_s: float
     """The same of a candidate call, as its process reads it."""
     baseline_witness_s: float
-    """Seconds a baseline call by another clock: with `wall` the supervisor's over N and 2N calls, with `sections` that
-    of its own process."""
+    """Seconds a baseline call by the supervisor's own clock: of N against 2N calls on a CPU; `baseline_s` on CUDA."""
     candidate_witness_s: float
     """The same of a candidate call."""
     bytes: int
@@ -174,7 +172,7 @@ class Timing:
     candidate_samples_s: tuple[float, ...] = ()
     """The same of the candidate."""
     baseline_clock: str = "process"
-    """Whose clock timed the baseline: that of its `process`, or of the `supervisor` and its trusted worker."""
+    """Whose clock timed the baseline: `process` on a CPU, `supervisor` on CUDA."""
     candidate_clock: str = "process"
     """The same of the candidate."""
     candidate_not_captured: str | None = None
@@ -210,7 +208,7 @@ class ScenarioResult:
     verdict: Verdict
     """The finding."""
     message: str
-    """One line: what is wrong and where; empty when passed."""
+    """One line: what is wrong and where; a second one says what to do, where that is known. Empty when passed."""
     device: str
     """`cpu` or `cuda`."""
     baseline_provider: str
@@ -222,11 +220,16 @@ class ScenarioResult:
     candidate_path: str | None = None
     """File of the candidate; for a level above it, the operators replaced below."""
     candidate_sha256: str | None = None
-    """Hash over that file as graded and the helpers that it imports."""
+    """Hash over that file as graded, the helpers that it imports and the files beside it that it can read."""
     replaced: tuple[str, ...] = ()
     """Candidates that the graded module reaches, such as `L1.rms_norm`."""
+    ran_through: tuple[str, ...] = ()
+    """Installed packages that one call of the candidate's ran through, such as `liger_kernel 0.6.2`, but for torch and
+    what it needs. The candidate's process says so: one that wants to can hide it."""
     correctness: Correctness | None = None
     """Numbers of the correctness rules, where it got that far."""
+    sweep: str = ""
+    """What a sweep over token counts has covered, or why there was none; empty where it did not get that far."""
     timing: Timing | None = None
     """Times; only with a correct verdict."""
     gates: dict[str, GateResult] = field(default_factory=dict)
@@ -236,7 +239,7 @@ class ScenarioResult:
     seed: int = 0
     """Seed of the run's draws."""
     wall_s: float = 0.0
-    """Seconds that grading took in all."""
+    """Seconds that grading took, without waiting for other graders; about 0 for a finding that was taken over."""
     overhead_s: float = 0.0
     """Part of wall_s in which no graded code ran."""
     reproduce: str = ""
@@ -245,6 +248,11 @@ class ScenarioResult:
     def __post_init__(self) -> None:
         if self.timing is not None and not self.verdict.correct:
             raise ValueError(f"{self.id}: a timing with the verdict {self.verdict}")
+
+    @property
+    def headline(self) -> str:
+        """What is wrong, on one line."""
+        return self.message.partition("\n")[0]
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,24 @@ class Op(nn.Module):
         del inputs
         return ()
 
+    def rounding_error(self, inputs: Mapping[str, Any], unit: float) -> Any:
+        """How far honest outputs may be off where terms cancel, beside what their own size allows; None: nowhere.
+
+        A tree like the outputs: for each element the largest error of an implementation that rounds its terms to a
+        dtype with this unit roundoff before it adds them up. Such errors are independent of each other, so that rows
+        and tensors as wholes get no more room. The judge asks the oracle's copy, with inputs in its precision.
+        """
+        del inputs, unit
+        return None
+
+    def constant_error(self, inputs: Mapping[str, Any], unit: float) -> Any:
+        """The same for constants that honest implementations have otherwise, such as a table of cosines.
+
+        Their errors are shared by many elements: rows and tensors as wholes may be off by as much too.
+        """
+        del inputs, unit
+        return None
+
     def canonical(self, outputs: Any, inputs: Mapping[str, Any]) -> Any:
         """One form for all outputs that are equally right, such as any order among ties; by default as they are.
 

@@ -9,7 +9,7 @@ from results_by_hand import passed
 
 from fastkernels.engine import load_model
 from fastkernels.errors import DeploymentError
-from fastkernels.registry import Overlay
+from fastkernels.registry import Candidates, ImportGraph, Overlay
 from fastkernels.registry.operators import baseline_root
 from fastkernels.results import GateOutcome, GateResult, KernelBenchResult, KernelSource, Verdict, write_result
 
@@ -69,6 +69,23 @@ def test_so_is_a_file_that_was_changed_since(overlay, llama, tmp_path):
     found = results(tmp_path, graded(gates=GOOD), code=SOURCE + "\n")
     with pytest.raises(DeploymentError, match=r"L1\.rms_norm: .*rms_norm\.py was not graded as it is now"):
         load_model(llama, tasks=overlay.package, kernel_results=found)
+
+
+@pytest.mark.parametrize("path", ["L1/_csrc/norm.cu", "L1/_tables.json"])
+def test_so_is_a_file_beside_it_that_was_changed_since(overlay, llama, tmp_path, path):
+    beside = overlay.tasks.candidates / path
+    beside.parent.mkdir(exist_ok=True)
+    beside.write_text("as graded")
+    graph = ImportGraph.of(baseline_root(), Candidates.load(overlay.tasks.candidates))
+    above = graded(op="llama_decoder_layer", level=3, gates=GOOD,
+                   candidate_sha256=graph.sha256("L3.llama_decoder_layer"))
+    for item in (graded(gates=GOOD, candidate_sha256=graph.sha256("L1.rms_norm")), above):
+        found = results(tmp_path, item)
+        beside.write_text("as graded")
+        load_model(llama, tasks=overlay.package, kernel_results=found)
+        beside.write_text("edited")
+        with pytest.raises(DeploymentError, match=r"L1\.rms_norm: .*rms_norm\.py was not graded as it is now"):
+            load_model(llama, tasks=overlay.package, kernel_results=found)
 
 
 def test_what_others_are_found_does_not_count(overlay, llama, tmp_path):

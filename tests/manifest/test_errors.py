@@ -38,7 +38,7 @@ UNKNOWN_KEYS = [
     (
         X,
         X.replace("dtype", "dtpye"),
-        f"{ENTRY}.inputs.x.dtpye: unknown key; allowed are shape, dtype, values, args. Did you mean 'dtype'?",
+        f"{ENTRY}.inputs.x.dtpye: unknown key; allowed are shape, dtype, strides, values, args. Did you mean 'dtype'?",
     ),
 ]
 
@@ -166,6 +166,13 @@ SHAPES = [
     ("[tokens, 4096]", "[0*tokens, 4096]", f"{ENTRY}.inputs.x.shape[0]: '0*tokens' is not {SIZE}"),
     (X, "x: {dtype: bfloat16, values: normal}", f"{ENTRY}.inputs.x.shape: missing"),
     (X, "x: {shape: [tokens], values: normal}", f"{ENTRY}.inputs.x.dtype: missing"),
+    (X, X.replace("dtype", "strides: [4097], dtype"),
+     f"{ENTRY}.inputs.x.strides: [4097] are not the strides of 2 dimensions"),
+    (X, X.replace("dtype", "strides: [4097, 2], dtype"),
+     f"{ENTRY}.inputs.x.strides[1]: 2 is not 1: elements of a row lie together"),
+    (X, X.replace("dtype", "strides: [4095, 1], dtype"),
+     f"{ENTRY}.inputs.x.strides[0]: 4095 is under 4096, the elements that lie within one step"),
+    (X, X.replace("dtype", "strides: [wide, 1], dtype"), f"{ENTRY}.inputs.x.strides[0]: 'wide' is not a whole number"),
     (
         "dtype: bfloat16, values: normal",
         "dtype: floaty, values: normal",
@@ -184,7 +191,7 @@ GENERATORS = [
         "dtype: bfloat16, values: normals",
         f"{ENTRY}.inputs.x.values: 'normals' is not one of normal, rank_part, routed, router_logits, routing_weights, "
         "topk_ids, expert_choices, sorted_token_ids, block_experts, padded_rows, literal, positions, token_ids, "
-        "slot_mapping, block_table, seqused_k, cu_seqlens, same_as, batch_slots, batch_positions, key_slots. "
+        "slot_mapping, block_table, seqused_k, cu_seqlens, longest, same_as, batch_slots, batch_positions, key_slots. "
         "Did you mean 'normal'?",
     ),
     (
@@ -196,6 +203,16 @@ GENERATORS = [
         "args: {std: 0.5}",
         "args: {sdt: 0.5}",
         f"{STORE}.inputs.key_cache.args.sdt: unknown argument; normal takes std, mean. Did you mean 'std'?",
+    ),
+    (
+        X,
+        f"{X}\n        most: {{values: longest, args: {{of: x}}}}",
+        f"{ENTRY}.inputs.most.args.of: x is normal, not the boundaries of sequences (cu_seqlens)",
+    ),
+    (
+        X,
+        "x: {values: longest, args: {of: ends}}",
+        f"{ENTRY}.inputs.x.args.of: 'ends' is no earlier input; those are none",
     ),
     (
         X,

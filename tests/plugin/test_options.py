@@ -31,6 +31,8 @@ DOC = Path(__file__).parents[2] / "docs" / "options.md"
      "ERROR: --fk-baseline: 'torch' is not one of auto, native, vllm. Did you mean 'native'?"),
     (["--fk-level=1", "--fk-baseline=natve"],
      "ERROR: --fk-baseline: 'natve' is not one of auto, native, vllm. Did you mean 'native'?"),
+    (["--fk-level=1", "--fk-env=NOT_SET_HERE"], "ERROR: --fk-env: 'NOT_SET_HERE' is not set in the environment*"),
+    (["--fk-level=1", "--fk-env=PATH=x"], "ERROR: --fk-env: 'PATH=x' is no name; name a variable*"),
     (["--fk-level=1", "--fk-sandbox=on"],
      "ERROR: --fk-sandbox: 'on' is not one of auto, require, off*"),
     (["--fk-level=1", "--fk-num-runs=0"], "ERROR: --fk-num-runs: 0 is under 1, the least allowed"),

@@ -1,13 +1,16 @@
 """What a run prints."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from fastkernels.bench.kernels import GraderSettings, KernelGrader
+from fastkernels.bench.kernels.builds import Builds
 from fastkernels.results import Correctness, ScenarioResult, Timing, Verdict, WorstElement
 from pytest_fastkernels import report
 from pytest_fastkernels.failure import EVIDENCE_WIDTH, failure_text
-from pytest_fastkernels.report import uncaptured_lines
+from pytest_fastkernels.report import package_lines, uncaptured_lines
 from pytest_fastkernels.table import ROWS, WIDTH, make_table, seconds
 
 FAILURE = [
@@ -185,6 +188,12 @@ def test_a_candidate_that_no_graph_can_be_had_of_is_named_once():
         f"{results[0].op}: cannot be captured in a CUDA graph, so it is timed with its launches (it asks the host)"]
 
 
+def test_packages_that_calls_ran_through_are_named_once_for_each_operator():
+    results = [result(n, ran_through=("liger_kernel 0.6.2",)) for n in (1, 2)]
+    results += [result(3, op="silu_and_mul"), result(4, ran_through=("conch", "liger_kernel 0.6.2"))]
+    assert package_lines(results) == [f"{results[0].op}: ran through liger_kernel 0.6.2, conch"]
+
+
 def test_a_summed_row_counts_what_passed():
     results = [result(n, Verdict.CRASHED if n % 4 == 0 else Verdict.PASSED, model="m") for n in range(200)]
     assert " 150/200 passed " in make_table(results, False).lines[-1][0]
@@ -213,3 +222,17 @@ def test_a_long_line_of_evidence_is_cut():
 def test_a_failure_without_numbers_still_says_how_to_reproduce_it():
     text = failure_text(result(1, Verdict.CRASHED, message="killed by SIGSEGV", reproduce="pytest 'op[m1]'"))
     assert text == "crashed: killed by SIGSEGV\nreproduce: pytest 'op[m1]'"
+
+
+def test_a_long_build_is_shown_as_compiling(monkeypatch, tmp_path):
+    builds = Builds(tmp_path)
+    grader = KernelGrader(GraderSettings(device="cpu"), lock_dir=tmp_path)
+    fk = SimpleNamespace(grader=grader, record=SimpleNamespace(results=[], expected={"a": 1}, wall_s=2.0))
+    shown = report.Report.__new__(report.Report)
+    shown.fk, shown.running = fk, {}
+    with builds.building("L1.rms_norm"):
+        assert "compiling" not in shown._describe()
+        monkeypatch.setattr("pytest_fastkernels.grading.COMPILING_S", 0.0)
+        assert "graded in 2 s, compiling rms_norm for " in shown._describe()
+    assert "compiling" not in shown._describe()
+    builds.close()

@@ -99,6 +99,11 @@ def test_a_run_without_failures_says_so(graded, run_of):
     assert "Self-test" not in reader.text
 
 
+def test_packages_that_calls_ran_through_are_named(graded, run_of):
+    assert "rms_norm: liger_kernel 0.6.2" in read(run_of(graded(ran_through=("liger_kernel 0.6.2",)))).text
+    assert "calls ran through" not in read(run_of(graded())).text
+
+
 def test_self_tests_are_labelled(graded, run_of):
     whole = read(run_of(graded(self_test=True))).text
     assert "Self-test. Every scenario grades the baseline against itself" in whole

@@ -35,11 +35,22 @@ def make_inputs(
         spec = specs[name]
         if spec.values not in GENERATORS:
             raise ManifestError(f"{scenario.id}: input {spec.name}: values: {one_of(spec.values, GENERATORS)}")
-        drawn[spec.name] = GENERATORS[spec.values](Request(
+        values = GENERATORS[spec.values](Request(
             name=spec.name, shape=scenario.resolved_shape(spec) if call is None else call.shapes[name],
             dtype=getattr(torch, spec.dtype) if spec.dtype else None,
             args=scenario.resolved_args(spec), phase=scenario.phase, hard=draw.hard,
             generator=seeded(device, draw.seed_of(spec.values), spec.name), drawn=drawn, sources=sources,
             weights=weights, tokens=draw.tokens, seed=draw.seed))
+        drawn[spec.name] = laid_out(values, spec.strides)
         sources[spec.name] = spec.values
     return drawn
+
+
+def laid_out(values: Any, strides: tuple[int, ...]) -> Any:
+    """The same values as a slice with these strides, in memory of their own; as they are without strides.
+
+    A recorded call may have other dimensions than the manifest's entry: then they stay as they are, too.
+    """
+    if not strides or len(strides) != values.dim():
+        return values
+    return torch.empty_strided(values.shape, strides, dtype=values.dtype, device=values.device).copy_(values)

@@ -61,6 +61,11 @@ class Judge:
         found = judge_leaves(self._leaves(inputs_before, reference, after, mutated), _in(draw))
         return Finding(found.verdict, found.message, _correctness(found, draw))
 
+    def follow(self, columns: Mapping[str, tuple[int, int]]) -> None:
+        """Take over these columns (last dimension) of the module's parameters, which have changed since."""
+        if self._oracle is not None:
+            self._oracle.follow(self._module, columns)
+
     def _reference(self, inputs: Mapping[str, Any]) -> Reference:
         if self._oracle is None:
             self._oracle = Oracle(self._module, inputs)
@@ -127,8 +132,21 @@ class Judge:
                      (after.outputs, before))
             with torch.inference_mode():
                 trees = [tensors(self._module.canonical(outputs, inputs)) for outputs, inputs in sides]
+        roundings, constants = self._errors(before, trees[1])
         return found + [Leaf(name=name, expected=trees[0][name], baseline=trees[1][name], got=trees[2][name],
-                             spread=spread) for name in trees[1]]
+                             spread=spread, rounding=roundings.get(name), constant=constants.get(name))
+                        for name in trees[1]]
+
+    def _errors(
+        self, before: Mapping[str, Any], outputs: Mapping[str, torch.Tensor]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """What elements of each output may be off besides, by the operator's own error model."""
+        assert self._oracle is not None
+        units = [torch.finfo(t.dtype).eps / 2 for t in outputs.values() if t.is_floating_point()]
+        found = self._oracle.errors(before, max(units)) if units else (None, None)
+        roundings, constants = ({name: error.nan_to_num(0.0, 0.0, 0.0) for name, error in tensors(tree).items()}
+                                for tree in found)
+        return roundings, constants
 
 
 def _correctness(found: LeafFinding, draw: Draw | None) -> Correctness | None:

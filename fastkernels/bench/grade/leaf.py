@@ -27,6 +27,10 @@ class Leaf:
     """For a mutated input, what it was before the call."""
     spread: float = 0.0
     """Times the baseline's own error in its row that an element may be off besides (COMPOSED_SPREAD, or none)."""
+    rounding: torch.Tensor | None = None
+    """What each element may be off besides where terms cancel (`Op.rounding_error`); finite."""
+    constant: torch.Tensor | None = None
+    """What each element, row and the whole may be off besides (`Op.constant_error`); finite."""
 
     @property
     def is_float(self) -> bool:
@@ -98,7 +102,8 @@ def _sides(leaf: Leaf) -> list[torch.Tensor]:
 
 def _gathered(leaf: Leaf, expected: torch.Tensor, baseline: torch.Tensor, got: torch.Tensor) -> list[torch.Tensor]:
     """Numbers of these three by the leaf's limits."""
-    return gather(expected, baseline, got, leaf.limits, leaf.spread, leaf.baseline_factor)
+    return gather(expected, baseline, got, leaf.limits, leaf.spread, leaf.baseline_factor,
+                  leaf.rounding, leaf.constant)
 
 
 def _counts(leaf: Leaf) -> torch.Tensor:

@@ -29,6 +29,22 @@ class Oracle:
         with torch.inference_mode(), full_precision():
             return invoke(self._module, own), own
 
+    def errors(self, inputs: Mapping[str, Any], unit: float) -> tuple[Any, Any]:
+        """What the operator says of its own roundings and constants; None for what it says nothing of."""
+        module, kinds = self._module, ("rounding_error", "constant_error")
+        if not isinstance(module, Op) or all(getattr(type(module), kind) is getattr(Op, kind) for kind in kinds):
+            return None, None
+        with torch.inference_mode(), full_precision():
+            wide = self.upcast(inputs)
+            return module.rounding_error(wide, unit), module.constant_error(wide, unit)
+
+    def follow(self, module: nn.Module, columns: Mapping[str, tuple[int, int]]) -> None:
+        """Take over these columns (last dimension) of a module's parameters."""
+        own, given = self._module.state_dict(), module.state_dict()
+        with torch.no_grad():
+            for name, (start, end) in columns.items():
+                own[name][..., start:end].copy_(given[name][..., start:end])
+
     def upcast(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Copies of the inputs in the oracle's precision."""
         return {name: self._own(value) for name, value in inputs.items()}

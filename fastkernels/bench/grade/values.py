@@ -144,12 +144,12 @@ def seqused_k(request: Request) -> torch.Tensor:
 
 
 def cu_seqlens(request: Request) -> torch.Tensor:
-    """Boundaries 0 .. total of `sequences` sequences, each of a token at least where there are enough.
+    """Boundaries 0 .. total of `sequences` sequences of a token at least; of as many as there are tokens for.
 
     After another `cu_seqlens` of as many sequences and a lower total (queries before keys), each sequence is at least
     as long as there.
     """
-    total, sequences = request.args["total"], request.args["sequences"]
+    total, sequences = request.args["total"], min(request.args["sequences"], request.tokens)
     shorter = [0] * sequences
     for name, values in request.sources.items():
         if values == "cu_seqlens" and request.drawn[name].numel() == sequences + 1:
@@ -159,6 +159,11 @@ def cu_seqlens(request: Request) -> torch.Tensor:
     more = request.cuts(total - sum(shorter), sequences) if total > sum(shorter) else [0] * sequences
     lengths = torch.tensor([0, *(a + b for a, b in zip(shorter, more, strict=True))], device=request.device)
     return lengths.cumsum(0).to(request.dtype)
+
+
+def longest(request: Request) -> int:
+    """The length of the longest sequence between the boundaries `of`, as schedulers pass it."""
+    return int(request.drawn[request.args["of"]].diff().max())
 
 
 def same_as(request: Request) -> torch.Tensor:
@@ -171,7 +176,7 @@ GENERATORS: dict[str, Callable[[Request], Any]] = {
     function.__name__: function
     for function in (
         normal, rank_part, routed, routing_weights, literal, positions, token_ids, slot_mapping, block_table, seqused_k,
-        cu_seqlens, same_as, batch_slots, batch_positions, key_slots, router_logits, topk_ids, expert_choices,
+        cu_seqlens, longest, same_as, batch_slots, batch_positions, key_slots, router_logits, topk_ids, expert_choices,
         sorted_token_ids, block_experts, padded_rows,
     )
 }  # fmt: skip

@@ -28,13 +28,17 @@ from fastkernels.bench.isolate.batch import Called, hand_over
 from fastkernels.bench.isolate.bits import rolled, same_bits
 from fastkernels.bench.isolate.build import build, state_of
 from fastkernels.bench.isolate.files import ARENAS
-from fastkernels.bench.isolate.gates import as_slices, has_slices
+from fastkernels.bench.isolate.gates import as_slices, contiguous_ones, has_slices
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
 from fastkernels.bench.isolate.providers.check import check_stand_in
 from fastkernels.bench.isolate.providers.stand_in import NoStandInError, Provider, StandIn, open_provider
+from fastkernels.bench.isolate.reload import WHOLE_BYTES, copy_columns, move_all, move_columns, repacks
 from fastkernels.bench.isolate.sections.trusted import SIDES, TrustedSections
 from fastkernels.bench.isolate.service import Service, private_copy
 from fastkernels.bench.isolate.slots import Slot
+from fastkernels.bench.isolate.sweep import Sweep, no_answer
+from fastkernels.bench.isolate.sweep_calls import one_thread
+from fastkernels.bench.isolate.sweep_plan import Planner
 from fastkernels.bench.isolate.tree import rebuild
 from fastkernels.bench.isolate.work import measure_work
 from fastkernels.bench.timing import describe_environment
@@ -53,6 +57,7 @@ class BaselineService(Service):
         self._draws: list[Draw] = []
         self._before: dict[str, Any] = {}
         self._slots: list[Slot] = []
+        self._weight_slots: list[Slot] = []
         self._batch: list[dict[str, Any]] = []
         self._called: Called | None = None
         self._timed_seed: int | None = None
@@ -60,6 +65,7 @@ class BaselineService(Service):
         self._module: nn.Module | None = None
         self._written: set[str] = set()
         self._judge: Judge | None = None
+        self._sweep: Sweep | None = None
         self._provider: Provider | None = None
         self._stand_in: StandIn | None = None
         self._rooms = dict(zip(reversed(SIDES), arenas[ARENAS - 1::ARENAS], strict=False))
@@ -91,7 +97,7 @@ class BaselineService(Service):
             finding = check_stand_in(stand_in, module, self._judge, self._make_inputs(), self._draw)
             if finding is not None:
                 return {"finding": _plain(finding), "provider": stand_in.provider}
-        slots = self.weights.write(state_of(module))
+        slots = self._weight_slots = self.weights.write(state_of(module))
         self.outputs.reserve(1)
         return {"draws": len(self._draws), "provider": stand_in.provider, "weights": [slot.to_dict() for slot in slots],
                 "weight_bytes": sum(slot.extent_bytes for slot in slots),
@@ -107,6 +113,7 @@ class BaselineService(Service):
             self._timed_seed = self._draw.seed
         self._before = _moved_along(self.sets[0], len(self.sets)) if more else self._make_inputs()
         names = self._module.strided_inputs(self._before) if isinstance(self._module, Op) else ()
+        names = contiguous_ones(self._before, names)
         if message.get("strided"):
             self._before = as_slices(self._before, names)
         tensors = {name: value for name, value in self._before.items() if isinstance(value, torch.Tensor)}
@@ -158,24 +165,57 @@ class BaselineService(Service):
         self._before = self._batch[number]
         return self._judged(message["answer"], f"{number}/")
 
+    def on_draw_sweep(self, message: Message) -> Message:
+        """Lay the inputs of many calls at different token counts into the arena, or say why there are none."""
+        assert self._module is not None
+        assert self._judge is not None
+        planner = Planner(self._scenario, self._module, self._judge, self.device, message["seed"])
+        with one_thread():
+            sweep = self._sweep = Sweep(planner, planner.plan(), self.inputs, self.outputs)
+            if sweep.plan.why_not:
+                return {"why_not": sweep.plan.why_not}
+            drawn = sweep.lay_out()
+            self.outputs.reserve(sweep.room())
+        self.synchronize()
+        return {**drawn, "arenas": {"inputs": self.inputs.reference(), "outputs": self.outputs.reference()}}
+
+    def on_judge_sweep(self, message: Message) -> Message:
+        """Judge the answer to the calls of a sweep from number `first` on, all at once."""
+        assert self._sweep is not None
+        try:
+            with one_thread():
+                finding = self._sweep.judge(message["first"], message["answer"])
+        except (ProtocolError, KeyError, TypeError, ValueError) as error:
+            finding = no_answer(error)
+        self._findings.append(finding)
+        return {"finding": _plain(merge(self._findings))}
+
     def on_reload(self, message: Message) -> Message:
         """Give the module other weights, as a running server is handed new ones, and share them; nothing is timed then.
 
-        Each parameter's elements are moved along by a secret number of places. `index` is the planned draw to call it
-        on: the least normal one of more than one token.
+        `columns`: what alone has changed of each parameter, for large ones on a CPU (`reload`). `index` is the planned
+        draw to call it on: the least normal one of more than one token.
         """
         del message
         assert self._module is not None
-        module, self._stand_in = self._module, None
-        with torch.no_grad():
-            for parameter in module.parameters():
-                if parameter.is_floating_point() and parameter.numel() > 1:
-                    parameter.copy_(rolled(parameter, 1 + secrets.randbelow(parameter.numel() - 1)))
-        finish_weights(module)
-        self._judge = Judge(module, self._scenario)
-        slots = self.weights.write(state_of(module))
+        assert self._judge is not None
+        module, self._stand_in, columns = self._module, None, {}
+        size = sum(slot.extent_bytes for slot in self._weight_slots)
+        if self.device.type == "cuda" or size <= WHOLE_BYTES or repacks(module):
+            move_all(module)
+            finish_weights(module)
+            self._judge = Judge(module, self._scenario)
+            self._weight_slots = self.weights.write(state_of(module))
+        else:
+            columns, state = move_columns(module), state_of(module)
+            self._judge.follow(columns)
+            for slot in self._weight_slots:
+                if slot.name in columns:
+                    copy_columns(self.weights.tensor(slot), state[slot.name], columns[slot.name])
+        self.synchronize()
         normal = [(draw.tokens, index) for index, draw in enumerate(self._draws) if draw.hard == "normal"]
-        return {"index": min(pair for pair in normal if pair[0] > 1)[1], "weights": [slot.to_dict() for slot in slots],
+        return {"index": min(pair for pair in normal if pair[0] > 1)[1], "columns": columns,
+                "weights": [slot.to_dict() for slot in self._weight_slots],
                 "arenas": {"weights": self.weights.reference()}}
 
     def on_reserve(self, message: Message) -> Message:
@@ -223,12 +263,12 @@ class BaselineService(Service):
         return {"bytes": work.bytes, "flops": work.flops, "dtype": dtype}
 
     def on_plan_rooms(self, message: Message) -> Message:
-        """Lay out the rooms of timed sections with `sets` sets of inputs."""
+        """Lay out the rooms of timed sections (`TrustedSections.plan`)."""
         assert self._module is not None
         if self._sections is None:
             self._sections = TrustedSections(self._scenario, self._module, self._rooms, self._timed_inputs,
                                              sorted(self._written), self.device)
-        return self._sections.plan(message["sets"])
+        return self._sections.plan(message)
 
     def on_meet_sides(self, message: Message) -> Message:
         """Begin timed sections with what both sides have told."""
@@ -274,7 +314,7 @@ class BaselineService(Service):
     def free(self) -> None:
         """Free what the scenario before has left."""
         self._draws, self._before, self._slots, self._findings, self._batch = [], {}, [], [], []
-        self._judge = self._module = self._stand_in = self._called = self._sections = None
+        self._judge = self._module = self._stand_in = self._called = self._sections = self._sweep = None
         for arena in (self.weights, self.inputs, self.outputs, self.shared):
             arena.release()
         super().free()
@@ -333,7 +373,8 @@ class BaselineService(Service):
         inputs_after = {name: after.get(name, value) for name, value in self._before.items()}
         return CallOutcome(outputs=outputs, inputs_after=inputs_after, aliases=answer["aliases"],
                            weights_changed=[*answer["weights_changed"]], structure=answer["tree"],
-                           canaries=[] if damaged is None else [damaged.rpartition("/")[2]])
+                           canaries=[*([] if damaged is None else [damaged.rpartition("/")[2]]),
+                                     *answer.get("canaries", [])])
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -343,7 +384,8 @@ def _equal(a: Any, b: Any) -> bool:
 
 def _moved_along(inputs: Mapping[str, Any], by: int) -> dict[str, Any]:
     """Other inputs of the same shapes: every float tensor rotated by a few elements, the rest as it is."""
-    return {name: rolled(value, by) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+    return {name: private_copy(value).copy_(rolled(value, by))
+            if isinstance(value, torch.Tensor) and value.is_floating_point() else value
             for name, value in inputs.items()}
 
 

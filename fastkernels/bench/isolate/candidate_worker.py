@@ -1,8 +1,11 @@
 """The candidate's process: imports it through the overlay, builds it, calls it and times it."""
 
 import gc
+import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +13,26 @@ import torch
 from torch import nn
 
 from fastkernels.bench.isolate.arena import Arena
-from fastkernels.bench.isolate.bits import same_bits
+from fastkernels.bench.isolate.batch import call_batch
+from fastkernels.bench.isolate.bits import same_bits, same_sample
 from fastkernels.bench.isolate.build import build, everything_of, state_of
 from fastkernels.bench.isolate.failure import failure
 from fastkernels.bench.isolate.gates import GateCalls
+from fastkernels.bench.isolate.guarded import GuardedAllocations
 from fastkernels.bench.isolate.late import arrive_late
 from fastkernels.bench.isolate.memory import limit_data
 from fastkernels.bench.isolate.passthrough import PassthroughGuard
+from fastkernels.bench.isolate.poison import Poison
 from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.isolate.ran_through import CallTrace
 from fastkernels.bench.isolate.rank_peers import Peers
+from fastkernels.bench.isolate.reload import Columns, copy_columns
 from fastkernels.bench.isolate.sections.room import Room
 from fastkernels.bench.isolate.sections.side import CannotBeTimedError
 from fastkernels.bench.isolate.service import Service, called_on
 from fastkernels.bench.isolate.slots import Slot, dtype_name, end_of, plan_slots
 from fastkernels.bench.isolate.tree import describe
+from fastkernels.bench.timing.capture import NotCapturableError
 from fastkernels.manifest import Scenario
 from fastkernels.registry import Overlay
 from fastkernels.results import Gate, Verdict
@@ -38,8 +47,15 @@ takes 0.1 to 0.5 ms."""
 COPIES_S = 10.0
 """Longest that loading copies of the weights may take, where each needs a module of its own."""
 
+IN_PROCESS = ("TORCHINDUCTOR_COMPILE_THREADS", "1")
+"""Has torch.compile compile in the process that calls. By default its first call starts a pool of as many processes as
+there are cores, each of which imports torch beside whatever comes next, the baseline's timing too."""
+
 COMPARED_BYTES = 64 * 1024 * 1024
-"""Weights up to this size are compared after every call, larger ones after the first and the last only."""
+"""Weights up to this size, and all on CUDA, are compared after every call; larger ones on a CPU after the first and the
+last, a sample of SAMPLED_BYTES of each after the others."""
+
+SAMPLED_BYTES = 256 * 1024
 
 
 class CandidateService(Service):
@@ -48,14 +64,17 @@ class CandidateService(Service):
     def __init__(self, device: torch.device, arenas: list[Arena]) -> None:
         super().__init__(device, arenas)
         self._overlay: Overlay | None = None
+        self._directory: Path | None = None
         self._guard: PassthroughGuard | None = None
         self._module: nn.Module | None = None
         self._kept: dict[str, torch.Tensor] = {}
         self._previous: list[torch.Tensor] = []
         self._leaves: list[torch.Tensor] = []
         self._calls = 0
+        self._queued_s = 0.0
         self._gates: GateCalls | None = None
         self._peers = Peers()
+        self._poison = Poison(device)
         self._ranks: ProcessGroup | None = None
         self._built: Message = {}
         self._moved: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -63,6 +82,7 @@ class CandidateService(Service):
     def on_ready(self, message: Message) -> Message:
         """Answer once the process is up; no candidate is known by then."""
         del message
+        self._poison.prepare()
         return {}
 
     def on_hello(self, message: Message) -> Message:
@@ -70,8 +90,10 @@ class CandidateService(Service):
         limit = message["memory_limit_bytes"]
         if limit is not None and self.device.type == "cpu":
             limit_data(limit)
+        os.environ.setdefault(*IN_PROCESS)
         directory = message["candidates"]
-        self._overlay = Overlay(None if directory is None else Path(directory))
+        self._directory = None if directory is None else Path(directory)
+        self._overlay = Overlay(self._directory)
         self._overlay.install()
         if directory is not None and not message.get("allow_passthrough"):
             self._guard = PassthroughGuard(Path(directory)).start()
@@ -141,25 +163,57 @@ class CandidateService(Service):
         inputs = self.read_inputs(message)
         timed = message.get("set")
         self._calls += 1
-        compare = self._calls == 1 or message.get("last", False) or self._kept_bytes() <= COMPARED_BYTES
+        whole = (self._calls == 1 or message.get("last", False) or self.device.type == "cuda"
+                 or self._kept_bytes() <= COMPARED_BYTES)
+        guard = GuardedAllocations(self.device) if message.get("guarded") else None
         started = time.perf_counter()
         try:
-            given = arrive_late(inputs, self.device) if message.get("in_order") else {}
+            given = arrive_late(inputs, self.device, self._queued_s) if message.get("in_order") else {}
             arena_inputs, inputs = inputs, inputs if timed is None else self.refill(timed, inputs)
-            outputs = self.call(inputs)
+            self._poison.before_call([leaf.nbytes for leaf in self._leaves])
+            called = time.perf_counter()
+            with guard or nullcontext(), CallTrace() if message.get("trace") else nullcontext() as trace:
+                outputs = self.call(inputs)
+            self._queued_s = time.perf_counter() - called
             ran_s = time.perf_counter() - started
             report = self._report(inputs, outputs)  # the copies stand behind the call: what is not joined misses them
             started = time.perf_counter()
             self.synchronize()
             del given
         except Exception as error:
-            return self._failed(error, Verdict.FORWARD_ERROR, "forward")
+            found = self._failed(error, Verdict.FORWARD_ERROR, "forward")
+            return found if guard is None else {"not_guarded": found["message"]}
+        if guard is not None:
+            report["canaries"] = guard.damaged(self._leaves)
         ran_s += time.perf_counter() - started
         if timed is not None:
             for name, tensor in arena_inputs.items():
                 if isinstance(tensor, torch.Tensor):
                     tensor.copy_(inputs[name])
-        return {**report, "weights_changed": self._changed_weights() if compare else [], "ran_s": ran_s}
+        through = {} if trace is None else {"ran_through": trace.packages(self._directory)}
+        return {**report, **through, "weights_changed": self._changed_weights(whole), "ran_s": ran_s}
+
+    def on_sweep(self, message: Message) -> Message:
+        """Call forward once on each of several sets of inputs, of different token counts, and hand all outputs over."""
+        self.follow(message)
+        self._previous, counts = [], iter(message["counts"])
+        batch = [self.read_inputs({"inputs": inputs}) for inputs in message["batch"]]
+        started, count = time.perf_counter(), 0
+
+        def one(**arguments: Any) -> Any:
+            nonlocal count
+            count = next(counts)
+            self._poison.before_call(())
+            return self.bare_call()(**arguments)
+
+        try:
+            called = call_batch(one, batch)
+            slots = self.outputs.place(called.leaves)
+            self.synchronize()
+        except Exception as error:
+            return self._failed(error, Verdict.FORWARD_ERROR, f"forward, at {count} tokens in a sweep of token counts,")
+        return {"trees": called.trees, "slots": None if slots is None else [slot.to_dict() for slot in slots],
+                "weights_changed": self._changed_weights(), "ran_s": time.perf_counter() - started}
 
     def on_gate(self, message: Message) -> Message:
         """Call forward as a deployment gate does, on the inputs in the arena; or only capture a CUDA graph for it."""
@@ -174,7 +228,8 @@ class CandidateService(Service):
             outputs = self._gates.call(Gate(message["gate"]), inputs)
         except Exception as error:
             found = self._failed(error, Verdict.FORWARD_ERROR, "forward")
-            return {"gate_failed": found["message"], "poisoned": found.get("poisoned", False)}
+            reason = str(error) if isinstance(error, NotCapturableError) else found["message"]
+            return {"gate_failed": reason, "poisoned": found.get("poisoned", False)}
         report = self._report(inputs, outputs)
         self.synchronize()
         return {**report, "weights_changed": self._changed_weights()}
@@ -199,7 +254,7 @@ class CandidateService(Service):
         if _difference({slot.name: slot for slot in slots}, state_of(self._module)):
             return self.on_build(message)
         try:
-            self._load(slots)
+            self._load(slots, message["columns"])
         except Exception as error:
             return self._failed(error, Verdict.INIT_ERROR, "loading other weights")
         return {}
@@ -265,15 +320,21 @@ class CandidateService(Service):
         assert self._module is not None
         return self._module
 
-    def _load(self, slots: list[Slot]) -> None:
+    def _load(self, slots: list[Slot], columns: Columns | None = None) -> None:
+        """Load weights from the arena; of parameters that are what they were given, only the columns that changed."""
         assert self._module is not None
         state = state_of(self._module)
-        with torch.no_grad():
-            for slot in slots:
-                state[slot.name].copy_(self.weights.tensor(slot))
+        given = {slot.name: self.weights.tensor(slot) for slot in slots}
+        for name, tensor in given.items():
+            kept = self._kept.get(name)
+            as_given = columns and kept is not None and kept.data_ptr() == tensor.data_ptr()
+            if not as_given or columns is None:
+                with torch.no_grad():
+                    state[name].copy_(tensor)
+            elif name in columns:
+                copy_columns(state[name], tensor, columns[name])
         finish_weights(self._module)
         self.synchronize()
-        given = {slot.name: self.weights.tensor(slot) for slot in slots}
         for name, tensor in everything_of(self._module).items():
             # The arena serves as the copy to compare with, but for what no checkpoint holds or the hook has repacked.
             unchanged = name in given and same_bits(given[name], tensor)
@@ -298,12 +359,13 @@ class CandidateService(Service):
     def _kept_bytes(self) -> int:
         return sum(tensor.nbytes for tensor in self._kept.values())
 
-    def _changed_weights(self) -> list[str]:
+    def _changed_weights(self, whole: bool = True) -> list[str]:
         assert self._module is not None
         now = everything_of(self._module)
         gone = [name for name in self._kept if name not in now or now[name].shape != self._kept[name].shape]
         same_shape = [name for name in self._kept if name not in gone]
-        return gone + [name for name in same_shape if not same_bits(self._kept[name], now[name])]
+        same = same_bits if whole else partial(same_sample, size=SAMPLED_BYTES)
+        return gone + [name for name in same_shape if not same(self._kept[name], now[name])]
 
     def _aliases(self, inputs: dict[str, Any]) -> list[list[Any]]:
         """[leaf, what] for each output that shares memory with an input, a weight or an output of the call before."""

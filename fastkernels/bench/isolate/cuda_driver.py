@@ -9,6 +9,9 @@ import torch
 _PEER_ACCESS = 1
 """CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS."""
 
+_OUT_OF_MEMORY = 2
+"""CUDA_ERROR_OUT_OF_MEMORY."""
+
 
 class DriverError(RuntimeError):
     """The driver refused."""
@@ -77,7 +80,8 @@ def _call(device: torch.device, doing: str, function: str, *arguments: Any) -> N
     with torch.cuda.device(device):
         status = getattr(_driver(device), function)(*arguments)
     if status != 0:
-        raise DriverError(f"{doing}: CUDA driver error {status}")
+        what = " (out of memory)" if status == _OUT_OF_MEMORY else ""
+        raise DriverError(f"{doing}: CUDA driver error {status}{what}")
 
 
 @cache

@@ -1,11 +1,13 @@
 """Turns what a candidate raised into a verdict, one line and the frames that are its own."""
 
+import re
 import traceback
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fastkernels.bench.isolate import compiler_errors
 from fastkernels.bench.isolate.memory import tells_out_of_memory
 from fastkernels.bench.isolate.passthrough import ADVICE, is_passthrough
 from fastkernels.results import Verdict
@@ -13,9 +15,13 @@ from fastkernels.results import Verdict
 MAX_LINE = 300
 """Characters of a message."""
 
+MAX_HEAD = 100
+"""Characters of an exception's own first line before a compiler's error."""
+
 MAX_EVIDENCE = 8000
 """Characters of a traceback."""
 
+_PLACE = re.compile(r"at \d+:\d+:")
 _HARNESS = str(Path(__file__).resolve().parents[1])
 _INVOKE = str(Path(__file__).resolve().parents[2] / "runtime" / "invoke.py")
 _TORCH = str(Path(torch.__file__).resolve().parent)
@@ -33,13 +39,18 @@ def failure(error: BaseException, verdict: Verdict, phase: str) -> dict[str, Any
 
 
 def exception_line(error: BaseException) -> str:
-    """`ValueError: the first line`, whatever the exception's own str() does."""
+    """`ValueError: the first line`, whatever the exception's own str() does; with a compiler's first error, if any."""
     try:
-        words = str(error)
+        first, told = compiler_errors.first_line(str(error)), compiler_errors.first_error(error)
     except Exception as second:
-        words = f"(its message cannot be read: {type(second).__name__})"
-    first = next((line.strip() for line in words.splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {first}"[:MAX_LINE].removesuffix(": ")
+        first, told = f"(its message cannot be read: {type(second).__name__})", ""
+    line = f"{type(error).__name__}: {first}".removesuffix(": ")
+    if not told or told in line:
+        return line[:MAX_LINE]
+    if _PLACE.fullmatch(first):  # Triton's first line says where alone
+        return f"{type(error).__name__}: {told}"[:MAX_LINE]
+    head = line.removesuffix(":") if len(line) <= MAX_HEAD else f"{line[:MAX_HEAD]} ..."
+    return f"{head}: {told}"[:MAX_LINE]
 
 
 def candidate_frames(error: BaseException) -> str:

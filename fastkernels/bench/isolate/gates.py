@@ -35,7 +35,7 @@ class GateCalls:
 
     def capture(self, inputs: Mapping[str, Any]) -> None:
         """Capture a call on a copy of these inputs. NotCapturableError where that is not possible."""
-        from fastkernels.bench.timing.cuda_graph import capture
+        from fastkernels.bench.timing.capture import capture
 
         def run() -> None:
             self._outputs = invoke(self._module, self._static)
@@ -112,6 +112,11 @@ class GateCalls:
 
 _WAYS = {Gate.STRIDED: GateCalls._plainly, Gate.COMPILE: GateCalls._compiled, Gate.STREAM: GateCalls._on_a_stream,
          Gate.NO_SYNC: GateCalls._without_sync, Gate.CUDA_GRAPH: GateCalls._replayed}
+
+
+def contiguous_ones(inputs: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    """Those named that have no gaps yet: all calls of a scenario whose model passes slices have them."""
+    return tuple(name for name in names if isinstance(inputs.get(name), torch.Tensor) and inputs[name].is_contiguous())
 
 
 def as_slices(inputs: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -8,19 +8,30 @@ import torch
 from fastkernels.bench.isolate.bits import rolled
 from fastkernels.bench.isolate.service import private_copy
 
-BUSY_CYCLES = 20_000_000
-"""Cycles for which the device is kept busy: about 10 ms, in which an eager call is queued with all that it launches."""
+CYCLES_PER_S = 2e9
+"""About what a GPU's clock makes."""
+
+LEAST_BUSY_S, MOST_BUSY_S = 2e-3, 10e-3
+"""Time for which the device is kept busy, in which an eager call is queued with all that it launches."""
+
+TIMES_QUEUED = 4
+"""Times as long as the call before took to be queued, between these."""
 
 LATE_BYTES = 256 * 1024 * 1024
 """Larger tensors, paged caches, are there from the start: a copy of theirs would take memory that others need."""
 
 
-def arrive_late(inputs: Mapping[str, Any], device: torch.device) -> dict[str, torch.Tensor]:
+def busy_cycles(queued_s: float) -> int:
+    """Cycles for which to keep the device busy before a call, after one that took `queued_s` to be queued."""
+    return int(CYCLES_PER_S * min(MOST_BUSY_S, max(LEAST_BUSY_S, TIMES_QUEUED * queued_s)))
+
+
+def arrive_late(inputs: Mapping[str, Any], device: torch.device, queued_s: float) -> dict[str, torch.Tensor]:
     """On CUDA have float inputs hold other values until the stream has worked off what stands before the next call.
 
     A call whose work waits for nothing reads those values; one whose work nothing waits for is not done when its
-    outputs are copied. On a CPU nothing happens: calls are over when they return. What is returned is to be kept until
-    the device is done, so that nobody else is given that memory.
+    outputs are copied. queued_s: how long the call before took to be queued. On a CPU nothing happens: calls are over
+    when they return. What is returned is to be kept until the device is done, so that nobody else is given that memory.
     """
     if device.type != "cuda":
         return {}
@@ -30,7 +41,7 @@ def arrive_late(inputs: Mapping[str, Any], device: torch.device) -> dict[str, to
     for value in late.values():
         value.copy_(other_floats(value))
     torch.cuda.synchronize(device)
-    torch.cuda._sleep(BUSY_CYCLES)  # type: ignore[no-untyped-call]
+    torch.cuda._sleep(busy_cycles(queued_s))  # type: ignore[no-untyped-call]
     for name, value in late.items():
         value.copy_(given[name])
     return given

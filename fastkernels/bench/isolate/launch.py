@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import fastkernels
+from fastkernels.bench.isolate.environment import allowed
 from fastkernels.bench.isolate.starter.shared import starters
 from fastkernels.env import STARTERS, worker_start
 
@@ -54,19 +55,21 @@ def share() -> dict[str, str]:
 
 
 def launch(role: str, words: Sequence[str], own: Mapping[str, str], log: int, connection: int,
-           arenas: Sequence[int]) -> Child:
+           arenas: Sequence[int], under: Sequence[str] = ()) -> Child:
     """Start a worker in a session of its own.
 
     words: its command line but for descriptors. own: variables that are its own. log, connection, arenas: descriptors
-    that it inherits. WorkerError where no starter is to be had.
+    that it inherits. under: a program and its arguments that runs it; such a worker is executed, not forked.
+    WorkerError where no starter is to be had.
     """
     base = worker_environment()
     environment = {**base, **own}
-    if forks():
+    if forks() and not under:
         kind = "candidate" if role == "candidate" else "trusted"
         return starters().spawn(kind, words, environment, base, [log, connection, *arenas])
-    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "fastkernels.bench.isolate.worker", *words,
-               "--fd", str(connection), "--parent", str(os.getpid()), "--arenas", ",".join(map(str, arenas))]
+    parent = 0 if under else os.getpid()
+    command = [*under, sys.executable, "-P", "-X", "faulthandler", "-m", "fastkernels.bench.isolate.worker", *words,
+               "--fd", str(connection), "--parent", str(parent), "--arenas", ",".join(map(str, arenas))]
     child = starters().spawner(
         lambda: subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                  env=environment, start_new_session=True, pass_fds=(connection, *arenas)))
@@ -75,11 +78,11 @@ def launch(role: str, words: Sequence[str], own: Mapping[str, str], log: int, co
 
 
 def worker_environment() -> dict[str, str]:
-    """This process's environment, with EQUAL_TERMS where it says nothing of them.
+    """What workers may see of this process's environment, with EQUAL_TERMS where it says nothing of them.
 
     In a checkout that is not installed, with the checkout on the path.
     """
-    environment = {**EQUAL_TERMS, **os.environ}
+    environment = {**EQUAL_TERMS, **allowed(os.environ)}
     environment.pop(STARTERS, None)
     root = Path(fastkernels.__file__).resolve().parents[1]
     if root.name not in ("site-packages", "dist-packages"):

@@ -6,7 +6,8 @@ from pathlib import Path
 SHARE = 0.5
 """Part of the available memory that a candidate's process may take when no limit is given."""
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "bad_alloc", "MemoryError")
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "bad_alloc", "MemoryError",
+                  "STATUS_ALLOC_FAILED", "ERROR_OUT_OF_MEMORY", "cudaErrorMemoryAllocation")
 
 
 def default_limit_bytes() -> int:

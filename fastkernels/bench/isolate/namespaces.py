@@ -9,12 +9,15 @@ import os
 import select
 import signal
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NoReturn
 
 from fastkernels.bench.isolate import process_tree
 
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
+KINDS = {"pid": _NEWPID, "ipc": _NEWIPC, "network": _NEWNET, "mount": _NEWNS}
+"""What a process may have of its own; a PID namespace comes with one of mounts, for its /proc."""
+
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
 _SET_PDEATHSIG, _CAPBSET_DROP, _SET_CHILD_SUBREAPER = 1, 24, 36
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -27,15 +30,13 @@ SHM_BYTES = 512 * 1024**2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def enter(parent: int, kept: Iterable[int], hidden: Iterable[str]) -> None:
-    """Return in a process that has PID, IPC, network and mount namespaces of its own, without capabilities.
+def enter(parent: int, kept: Iterable[int], hidden: Iterable[str], kinds: Collection[str] = tuple(KINDS)) -> None:
+    """Return in a process that has namespaces of its own, those of PIDs and mounts among them, without capabilities.
 
     parent: the supervisor, whose death kills all. kept: descriptors that the worker alone keeps. hidden: files and
-    directories that are empty for the worker. OSError where the kernel refuses.
+    directories that are empty for the worker. kinds: of KINDS. OSError where the kernel refuses.
     """
-    if os.getuid() != 0:
-        _own_user_namespace()
-    _call(_libc.unshare(_NEWPID | _NEWIPC | _NEWNET | _NEWNS), "unshare")
+    _unshare(kinds)
     die_with(parent)  # again: the kernel forgets it when capabilities change
     alive, held = os.pipe()
     told, tell = os.pipe()
@@ -47,7 +48,7 @@ def enter(parent: int, kept: Iterable[int], hidden: Iterable[str]) -> None:
     _call(_libc.prctl(_SET_PDEATHSIG, signal.SIGKILL), "prctl")
     if select.select([alive], [], [], 0)[0]:  # the relay ended before the call
         os._exit(1)
-    _mount(hidden)
+    _mount(hidden, own_processes=True)
     worker = os.fork()
     if worker:
         _close(*kept)
@@ -57,10 +58,10 @@ def enter(parent: int, kept: Iterable[int], hidden: Iterable[str]) -> None:
     _drop_capabilities()
 
 
-def enter_tree(parent: int, kept: Iterable[int]) -> None:
+def enter_tree(parent: int, kept: Iterable[int], hidden: Iterable[str] = (), kinds: Collection[str] = ()) -> None:
     """Return in a child of a process that inherits every orphan and kills all of them when the worker or `parent` ends.
 
-    For where there is no PID namespace.
+    For where there is no PID namespace; as `enter` otherwise, without capabilities as well.
     """
     _call(_libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
     signal.signal(signal.SIGTERM, lambda *_: _end_tree())
@@ -71,6 +72,11 @@ def enter_tree(parent: int, kept: Iterable[int]) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         die_with(relay)
         os.setsid()
+        if kinds:
+            _unshare(kinds)
+            _mount(hidden, own_processes=False)
+        _drop_capabilities()
+        die_with(relay)  # again, as above
         return
     _close(*kept)
     status = _reap_until(worker)
@@ -85,6 +91,12 @@ def die_with(parent: int, by: int = signal.SIGKILL) -> None:
         os._exit(1)
 
 
+def _unshare(kinds: Iterable[str]) -> None:
+    if os.getuid() != 0:
+        _own_user_namespace()
+    _call(_libc.unshare(sum(KINDS[kind] for kind in kinds)), "unshare")
+
+
 def _own_user_namespace() -> None:
     uid, gid = os.getuid(), os.getgid()
     _call(_libc.unshare(_NEWUSER), "unshare")
@@ -93,11 +105,12 @@ def _own_user_namespace() -> None:
             file.write(text)
 
 
-def _mount(hidden: Iterable[str]) -> None:
-    """A /proc of the namespace's own processes, a /dev/shm of its own, and nothing in `hidden`."""
+def _mount(hidden: Iterable[str], own_processes: bool) -> None:
+    """A /dev/shm of its own, nothing in `hidden`; with a PID namespace a /proc of its processes."""
     plain = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     _mount_one("none", "/", "", _MS_REC | _MS_PRIVATE)
-    _mount_one("proc", "/proc", "proc", plain)
+    if own_processes:
+        _mount_one("proc", "/proc", "proc", plain)
     if os.path.isdir("/dev/shm"):
         _mount_one("tmpfs", "/dev/shm", "tmpfs", _MS_NOSUID | _MS_NODEV, f"size={SHM_BYTES},mode=1777")
     for path in hidden:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,12 @@ from typing import NoReturn
 
 from fastkernels.bench.isolate import process_tree, protocol
 from fastkernels.bench.isolate.devices import kind_of
+from fastkernels.bench.isolate.environment import scratch_environment
 from fastkernels.bench.isolate.files import tail_of
 from fastkernels.bench.isolate.launch import Child, launch
 from fastkernels.bench.isolate.memory import kernel_oom_kills, tells_out_of_memory
 from fastkernels.bench.isolate.protocol import DeadlineError, Message, PeerClosedError, ProtocolError
-from fastkernels.bench.isolate.sandbox import OPEN, Sandbox, encode, scratch_environment
+from fastkernels.bench.isolate.sandbox import OPEN, Sandbox, encode
 from fastkernels.bench.isolate.watch import Limits, Watch
 from fastkernels.errors import WorkerError
 from fastkernels.results import Verdict
@@ -53,31 +54,38 @@ class WorkerProcess:
     role: `baseline` (trusted), `ranks` (the same for several ranks) or `candidate`. arenas: descriptors of the shared
     memory files that it inherits. sandbox: what a candidate is kept from; with a scratch directory of its own, which
     goes with it. hidden: what a candidate in a mount namespace of its own does not see. disk_limit_bytes: files that
-    it may have in its scratch directory. Limits on the whole tree hold while an answer is waited for.
+    it may have in its scratch directory. variables: what it sees besides those that every worker may. builds: a
+    folder that outlives it, for what it compiles; else that lies in its scratch directory. under: a program that runs
+    it. Limits on the whole tree hold while an answer is waited for.
     """
 
     def __init__(self, role: str, device: str, arenas: Sequence[int] = (), sandbox: Sandbox = OPEN,
-                 hidden: Sequence[Path] = (), disk_limit_bytes: int | None = None) -> None:
+                 hidden: Sequence[Path] = (), disk_limit_bytes: int | None = None,
+                 variables: Mapping[str, str] | None = None, builds: Path | None = None,
+                 under: Sequence[str] = ()) -> None:
         self.role = role
+        self.builds = builds
         self._log = tempfile.TemporaryFile(prefix=f"fastkernels-{role}-")  # noqa: SIM115  closed in close()
         self._oom_kills = kernel_oom_kills()
         self._socket, theirs = socket.socketpair()
         words = ["--role", role, "--device", device]
         self._scratch = tempfile.mkdtemp(prefix="fastkernels-scratch-") if role == "candidate" else None
-        own = {}
+        own = dict(variables or {})
         if self._scratch is not None:
             words += ["--sandbox", encode(sandbox), "--scratch", self._scratch]
             words += [word for path in hidden for word in ("--hidden", str(path))]
-            own = scratch_environment(self._scratch)
+            words += ["--builds", str(builds)] if builds else []
+            own |= scratch_environment(self._scratch, str(builds) if builds else None)
         with theirs, ExitStack() as undo:
             undo.callback(self._release)
-            self._process = launch(role, words, own, self._log.fileno(), theirs.fileno(), arenas)
+            self._process = launch(role, words, own, self._log.fileno(), theirs.fileno(), arenas, under)
             undo.pop_all()
         self._pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
         self._finalizer = weakref.finalize(self, _end_process, self._process, os.getpid(), self._scratch,
                                            role == "candidate" and sandbox.mode != "off")
         watched = self._scratch is not None and sandbox.mode != "off" and sys.platform == "linux"
-        self._watch = Watch(self.pid, str(self._scratch), list(arenas), Limits(disk_bytes=disk_limit_bytes),
+        written = [str(folder) for folder in (self._scratch, builds) if folder]
+        self._watch = Watch(self.pid, written, list(arenas), Limits(disk_bytes=disk_limit_bytes),
                             kind_of(device)) if watched else None
         self._request_id = ""
         self._cpu_s = 0.0
@@ -94,7 +102,7 @@ class WorkerProcess:
             self._watch.limits = replace(self._watch.limits, memory_bytes=limit_bytes)
 
     def request(self, message: Message, timeout_s: float) -> Message:
-        """Send one message and return the answer; WorkerEndedError where none comes within `timeout_s`."""
+        """Send one message and return the answer, as `post` and `answer` do."""
         self.post(message)
         return self.answer(timeout_s)
 
@@ -105,7 +113,7 @@ class WorkerProcess:
             protocol.send(self._socket, {**message, "id": self._request_id}, time.monotonic() + REAP_S)
 
     def answer(self, timeout_s: float) -> Message:
-        """Return the answer to the last `post`."""
+        """Return the answer to the last `post`; WorkerEndedError where none comes within `timeout_s`."""
         try:
             reply = protocol.receive(self._socket, time.monotonic() + timeout_s, self._pidfd,
                                      self._look if self._watch else None)
@@ -138,9 +146,19 @@ class WorkerProcess:
             self._cpu_s = max(self._cpu_s, process_tree.cpu_s(self.pid))
         return self._cpu_s
 
+    def processes(self) -> int:
+        """Processes of its tree, itself included; only Linux tells: 1 elsewhere, and once it is closed."""
+        return len(process_tree.members(self.pid)) if sys.platform == "linux" and not self.closed else 1
+
     def output_tail(self) -> str:
         """The end of what the process printed."""
         return tail_of(self._log.fileno(), TAIL_BYTES)
+
+    def leave(self, timeout_s: float) -> None:
+        """Have the process end by itself; one that does not is still there."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
 
     def is_running(self) -> bool:
         """Whether it has not ended."""

@@ -1,24 +1,23 @@
-"""What a candidate's worker is kept from, as this kernel allows; `python -m` this module tries it out. No torch."""
+"""What a candidate's worker is kept from, as this kernel allows; no torch."""
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
+from glob import glob
 from typing import Any
 
 MODES = ("auto", "require", "off")
 """What may be asked for: as much as the kernel has, all of it, nothing."""
 
-_CACHES = ("TMPDIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME", "TORCH_EXTENSIONS_DIR",
-           "CUDA_CACHE_PATH", "NUMBA_CACHE_DIR")
-"""Variables that name directories which libraries write to; HOME stays, since packages may lie there."""
+ALL = ("pid", "ipc", "network", "mount")
+"""Namespaces that a candidate's worker has of its own where nothing speaks against them."""
 
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
-_CUDA = ("/dev", "/proc", "/tmp/nvidia-mps")
-_PROBE_TIMEOUT_S = 30.0
+_GPUS = ("/dev/nvidia*", "/dev/nvhost*", "/dev/nvmap", "/dev/nvgpu*", "/dev/dxg")
+_PIPES = "/tmp/nvidia-mps"
 LANDLOCK_ABI = 6
 """The first Landlock with all that is used of it: files, TCP, signals and abstract sockets."""
 
@@ -30,34 +29,62 @@ class Sandbox:
     mode: str
     """`auto`, `require` or `off`."""
     namespaces: bool
-    """Whether it has PID, IPC, network and mount namespaces of its own; never on CUDA, whose IPC needs common ones."""
+    """Whether it has namespaces of its own."""
     landlock_abi: int
     """Version of Landlock that restricts it; 0 for none."""
     problem: str = ""
-    """What the kernel said where it refused namespaces."""
+    """What was said where namespaces were refused, or where CUDA did not work in them."""
     wants_namespaces: bool = True
-    """False on CUDA."""
+    """False on CUDA, whose IPC may need common ones."""
     tcp: bool = False
     """Whether it may use TCP: ranks speak to each other over loopback."""
+    kinds: tuple[str, ...] = ALL
+    """Which namespaces these are."""
+    seccomp: bool = False
+    """Whether a filter of system calls refuses all sockets but local ones, where there is no network namespace."""
+    whole_dev: bool = False
+    """Whether it may write to all of /dev and /proc, since CUDA did not work with less."""
+    observed: dict[str, bool] = field(default_factory=dict)
+    """What a process under it found when it tried, before anything was graded (`sandbox_probe`)."""
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Kinds of namespaces in force."""
+        return self.kinds if self.namespaces else ()
 
     def missing(self) -> str:
         """What is not in force and what that means, in one line; '' where nothing is missing."""
         if self.mode == "off":
             return "sandbox off: a candidate can write files, reach the network and leave processes behind"
-        lacks = []
-        if self.wants_namespaces and not self.namespaces:
-            lacks.append(f"no namespaces ({self.problem}): a candidate can reach the network and sees other processes")
-        if self.landlock_abi == 0:
-            lacks.append("no Landlock: a candidate can write files and signal or read processes of this user")
-        elif self.landlock_abi < LANDLOCK_ABI:
-            lacks.append(f"Landlock ABI {self.landlock_abi} (full from {LANDLOCK_ABI}): a candidate can signal "
-                         "processes of this user")
+        lacks = list(self._lacks())
         return f"sandbox incomplete: {'; '.join(lacks)}" if lacks else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a result's environment."""
-        return {**asdict(self), "missing": self.missing()}
+        return {**asdict(self), "kinds": list(self.own), "missing": self.missing()}
 
+    def _lacks(self) -> Iterator[str]:
+        if self.wants_namespaces and not self.namespaces:
+            yield f"no namespaces ({self.problem}): a candidate can reach the network and sees other processes"
+        if self.landlock_abi == 0:
+            yield "no Landlock: a candidate can write files and signal or read processes of this user"
+        elif self.landlock_abi < LANDLOCK_ABI:
+            yield (f"Landlock ABI {self.landlock_abi} (full from {LANDLOCK_ABI}): a candidate can signal "
+                   "processes of this user")
+        if self.whole_dev:
+            yield f"CUDA works with all of /dev and /proc alone ({self.problem}): a candidate can write to them"
+        for name, means in _MEANS.items():
+            if self.observed.get(name) is False:
+                yield means
+
+
+_MEANS = {
+    "capabilities_dropped": "capabilities are kept: a candidate run by root can do what root can",
+    "no_new_privileges": "privileges can be gained by running files",
+    "no_udp": "a candidate can send datagrams",
+    "environments_closed": "a candidate can read the environment of this user's other processes",
+}
+"""What it means where a process under the sandbox has observed the contrary."""
 
 OPEN = Sandbox("off", False, 0)
 """No sandbox at all."""
@@ -70,70 +97,52 @@ def among_ranks(sandbox: Sandbox) -> Sandbox:
 
 @cache
 def find_sandbox(mode: str, device: str) -> Sandbox:
-    """What this kernel allows, found by doing it in a process of its own; once per process, about 0.1 s."""
+    """What this kernel allows, found by doing it in a process of its own; once per process, about 0.1 s.
+
+    On CUDA it is tried with the driver, which takes a second or more, and remembered for the machine's uptime.
+    """
     on_cpu = device == "cpu"
     if mode == "off":
         return Sandbox(mode, False, 0, wants_namespaces=on_cpu)
     if sys.platform != "linux":
         return Sandbox(mode, False, 0, "not Linux", on_cpu)
-    from fastkernels.bench.isolate import landlock
+    from fastkernels.bench.isolate import sandbox_probe
 
-    problem = _try_namespaces() if on_cpu else ""
-    return Sandbox(mode, on_cpu and not problem, landlock.abi(), problem, on_cpu)
-
-
-def scratch_environment(scratch: str) -> dict[str, str]:
-    """Variables that send what libraries write into the scratch directory."""
-    return dict.fromkeys(_CACHES, scratch) | {
-        name: os.path.join(scratch, name.lower()) for name in _CACHES if name != "TMPDIR"}
+    return sandbox_probe.find_on_cpu(mode) if on_cpu else sandbox_probe.find_on_cuda(mode)
 
 
-def confine(sandbox: Sandbox, scratch: str, parent: int, kept: Iterable[int], hidden: Iterable[str]) -> None:
+def confine(sandbox: Sandbox, scratch: str, parent: int, kept: Iterable[int], hidden: Iterable[str],
+            writable: Iterable[str] = ()) -> None:
     """Return in a process under this sandbox; OSError where the kernel refuses what it allowed before.
 
-    Call it with one thread. kept: descriptors that the worker needs and its guardians close.
+    Call it with one thread. kept: descriptors that the worker needs and its guardians close. writable: further
+    directories that it may write to.
     """
-    from fastkernels.bench.isolate import landlock, namespaces
+    from fastkernels.bench.isolate import landlock, namespaces, seccomp
 
     if sandbox.mode == "off":
         namespaces.die_with(parent)
         return
-    if sandbox.namespaces:
-        namespaces.enter(parent, kept, hidden)
+    if "pid" in sandbox.own:
+        namespaces.enter(parent, kept, hidden, sandbox.own)
     else:
-        namespaces.enter_tree(parent, kept)
-    if sandbox.landlock_abi:
-        if sandbox.wants_namespaces:
-            shm = ("/dev/shm",) if sandbox.namespaces else ()  # the namespaces' own
-            landlock.restrict((scratch, *_DEVICES, *shm), abstract_sockets=False, tcp=sandbox.tcp)
-        else:  # CUDA: processes pass descriptors through abstract sockets
-            mps = filter(None, [os.environ.get("CUDA_MPS_PIPE_DIRECTORY")])
-            landlock.restrict((scratch, *_CUDA, *mps), abstract_sockets=True, tcp=sandbox.tcp)
+        namespaces.enter_tree(parent, kept, hidden, sandbox.own)
+    if sandbox.landlock_abi:  # on CUDA processes pass descriptors through abstract sockets
+        landlock.restrict((scratch, *writable, *_writable(sandbox)), tcp=sandbox.tcp,
+                          abstract_sockets=not sandbox.wants_namespaces)
+    if sandbox.seccomp and not sandbox.tcp and "network" not in sandbox.own:
+        seccomp.local_sockets_only()
 
 
-def _try_namespaces() -> str:
-    """Why namespaces are not to be had, or ''."""
-    from fastkernels.bench.isolate.launch import worker_environment
-
-    command = [sys.executable, "-P", "-m", "fastkernels.bench.isolate.sandbox", str(os.getpid())]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False,
-                              env=worker_environment(), stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired:
-        return f"no answer within {_PROBE_TIMEOUT_S:g} s"
-    if done.returncode == 0:
-        return ""
-    return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-
-
-def _probe() -> None:
-    from fastkernels.bench.isolate import namespaces
-
-    try:
-        namespaces.enter(int(sys.argv[1]), [], [])
-    except OSError as error:
-        sys.exit(str(error))
-    os._exit(0)
+def _writable(sandbox: Sandbox) -> list[str]:
+    """What it may write to besides its scratch directory; on CUDA what /proc tells of itself too (names of threads)."""
+    found = list(_DEVICES)
+    if "mount" in sandbox.own or (sandbox.tcp and not sandbox.wants_namespaces):  # its own; NCCL's between ranks
+        found.append("/dev/shm")
+    if not sandbox.wants_namespaces:
+        found += ["/dev", "/proc"] if sandbox.whole_dev else [path for name in _GPUS for path in sorted(glob(name))]
+        found += [f"/proc/{os.getpid()}", _PIPES, *filter(None, [os.environ.get("CUDA_MPS_PIPE_DIRECTORY")])]
+    return found
 
 
 def encode(sandbox: Sandbox) -> str:
@@ -143,8 +152,5 @@ def encode(sandbox: Sandbox) -> str:
 
 def decode(text: str) -> Sandbox:
     """What `encode` made."""
-    return Sandbox(**json.loads(text))
-
-
-if __name__ == "__main__":
-    _probe()
+    data = json.loads(text)
+    return Sandbox(**{**data, "kinds": tuple(data["kinds"])})

@@ -120,18 +120,17 @@ class Service:
         def work() -> Message:
             try:
                 self._section_side = SectionSide(room, Bell(self.bells[0]), self.section_call(room), self.device)
-                return self._section_side.open()
+                return self._section_side.open(message.get("eager"))
             except CannotBeTimedError as error:
                 return {"not_timed": str(error)}
 
         return self.timed(work)
 
     def on_read_own_clock(self, message: Message) -> Message:
-        """What this process's own clock reads of the calls of timed sections."""
-        del message
+        """What this process's own clock reads of the calls of timed sections; of eager ones alone with `eager`."""
         side = self._section_side
         assert side is not None
-        return self.timed(side.read)
+        return self.timed(side.read_eager if message.get("eager") else side.read)
 
     def on_serve(self, message: Message) -> Message:
         """Run timed sections until the bell ends them."""

@@ -28,14 +28,14 @@ class Limits:
     memory_bytes: int | None = None
     """Resident memory beyond the arenas and START_BYTES."""
     disk_bytes: int | None = None
-    """Files in the scratch directory."""
+    """Files in the scratch directory and the folder for what is compiled."""
 
 
 class Watch:
     """One tree under limits, of a worker on `cpu` or `cuda`."""
 
-    def __init__(self, pid: int, scratch: str, arenas: list[int], limits: Limits, device: str) -> None:
-        self._pid, self._scratch, self.limits = pid, scratch, limits
+    def __init__(self, pid: int, written: list[str], arenas: list[int], limits: Limits, device: str) -> None:
+        self._pid, self._written, self.limits = pid, written, limits
         self._start_bytes = START_BYTES[device]
         self._arenas = [os.fstat(fd) for fd in arenas]
         self._fds = arenas
@@ -61,7 +61,7 @@ class Watch:
             return Verdict.OUT_OF_MEMORY, f"{_gib(taken)} of memory in all processes (at most {_gib(memory)} and " \
                                           f"{_gib(self._start_bytes)} for their start)"
         disk = self.limits.disk_bytes
-        if disk is not None and (written := _size(self._scratch)) > disk:
+        if disk is not None and (written := sum(map(_size, self._written))) > disk:
             return Verdict.LIMIT_EXCEEDED, f"{_gib(written)} in files (at most {_gib(disk)})"
         return None
 

@@ -35,17 +35,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--role", choices=ROLES, required=True,
                         help="trusted side, trusted side of several ranks, baseline in timed sections, or candidate")
     parser.add_argument("--device", default="cpu", help="torch device")
-    parser.add_argument("--parent", type=int, required=True, help="process id of the supervisor")
+    parser.add_argument("--parent", type=int, required=True,
+                        help="process id of the supervisor; 0: whichever started this")
     parser.add_argument("--arenas", default="", help="descriptors of the shared memory files, comma separated")
     parser.add_argument("--sandbox", type=decode, help="what the candidate's process is kept from, as JSON")
     parser.add_argument("--scratch", default="", help="the directory that a candidate may write to")
+    parser.add_argument("--builds", default="", help="another one, for what it compiles")
     parser.add_argument("--hidden", action="append", default=[], help="a file or directory that it must not see")
     args = parser.parse_args(argv)
     arenas = [int(fd) for fd in args.arenas.split(",") if fd]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if args.role == "candidate":
         resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
-        confine(args.sandbox, args.scratch, args.parent, [args.fd, *arenas], args.hidden)
+        confine(args.sandbox, args.scratch, args.parent or os.getppid(), [args.fd, *arenas], args.hidden,
+                [args.builds] if args.builds else [])
     elif args.device == "cpu":
         hide_memory()
     service = open_service(args.role, args.device, arenas)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastkernels.registry import Candidates, ImportGraph, baseline_root
+from fastkernels.registry.beside import Stamp, files_below
 from fastkernels.results import Verdict
 
 
@@ -16,7 +17,7 @@ class Reached:
     path: str | None = None
     """File of the operator's own candidate, or the files below it."""
     sha256: str | None = None
-    """Hash over these files and the helpers that they import."""
+    """Hash over these files, the helpers that they import and what they can read beside them."""
     problem: tuple[Verdict, str] | None = None
     """What is wrong with one of them before it is even imported."""
 
@@ -33,7 +34,8 @@ class CandidateFiles:
         self._asked_for = directory
         self._self_test = self_test
         self._allow_passthrough = allow_passthrough
-        self._stamps: frozenset[tuple[str, int, int]] = frozenset()
+        self._place = directory or baseline_root().parent / "candidate"
+        self._stamps: dict[str, Stamp] = {}
         self._read()
 
     @property
@@ -43,7 +45,7 @@ class CandidateFiles:
 
     def refresh(self) -> bool:
         """Read them again if a file has come, gone or changed; True then."""
-        if self._stamp() == self._stamps:
+        if _stamps(self._place) == self._stamps:
             return False
         self._read()
         return True
@@ -69,12 +71,11 @@ class CandidateFiles:
         return self._graph.problem(module)
 
     def _read(self) -> None:
+        self._stamps = _stamps(self._place)
         self._candidates = Candidates.load(self._asked_for)
         self._graph = ImportGraph.of(baseline_root(), self._candidates)
-        self._stamps = self._stamp()
 
-    def _stamp(self) -> frozenset[tuple[str, int, int]]:
-        if self.directory is None:
-            return frozenset()
-        found = ((path, path.stat()) for path in self.directory.rglob("*.py"))
-        return frozenset((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in found)
+
+def _stamps(directory: Path) -> dict[str, Stamp]:
+    """Of every file that a candidate can read there; taken before they are read, so that no change is missed."""
+    return dict(files_below(directory))

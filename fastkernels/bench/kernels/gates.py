@@ -1,8 +1,9 @@
 """Runs the chosen deployment gates on a scenario that was found right; what they find changes no verdict."""
 
+from contextlib import nullcontext
+
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.kernels.gate_choice import chosen_gates
-from fastkernels.bench.kernels.locks import work_section
 from fastkernels.bench.kernels.pipeline import Attempt
 from fastkernels.bench.kernels.workers import CandidateFailedError
 from fastkernels.errors import WorkerError
@@ -10,6 +11,13 @@ from fastkernels.results import Gate, GateOutcome, GateResult, Verdict
 
 CUDA_GATES = (Gate.STREAM, Gate.NO_SYNC, Gate.CUDA_GRAPH)
 """Gates that only CUDA has."""
+
+NOT_IN_A_GRAPH = "a graph lacks what runs on a stream of its own and what Python decides anew in each call"
+"""What is said of a replay that is wrong where plain calls were right."""
+
+
+OWN_STRIDES = "its model passes slices, and so did every call before"
+"""Why `strided` has nothing to add to a scenario."""
 
 
 def run_gates(attempt: Attempt) -> None:
@@ -30,8 +38,7 @@ def _not_applicable(attempt: Attempt, gate: Gate) -> str:
 
 def _run(attempt: Attempt, gate: Gate) -> GateResult:
     try:
-        with work_section(attempt.workers.device) as waited_s:
-            attempt.found.waited_s += waited_s
+        with attempt.share.throughout():
             _revive(attempt)
             return _judged(attempt, gate)
     except CandidateFailedError as error:
@@ -52,22 +59,27 @@ def _revive(attempt: Attempt) -> None:
 
 
 def _judged(attempt: Attempt, gate: Gate) -> GateResult:
-    if gate is Gate.CUDA_GRAPH:
-        captured = _ask(attempt, gate, attempt.trusted({"do": "draw"}), {"capture": True})
-        if "gate_failed" in captured:
-            return _failed(str(captured["gate_failed"]))
-    drawn = attempt.trusted({"do": "draw", "strided": gate is Gate.STRIDED})
+    with attempt.share.on_the_device():
+        if gate is Gate.CUDA_GRAPH:
+            captured = _ask(attempt, gate, attempt.trusted({"do": "draw"}), {"capture": True})
+            if "gate_failed" in captured:
+                return _failed(str(captured["gate_failed"]))
+        drawn = attempt.trusted({"do": "draw", "strided": gate is Gate.STRIDED})
     if gate is Gate.STRIDED and not drawn["strided"]:
-        return GateResult(GateOutcome.NOT_APPLICABLE, "no model passes it slices of this shape")
-    answer = _ask(attempt, gate, drawn, {})
+        own = any(spec.strides for spec in attempt.scenario.inputs)
+        return GateResult(GateOutcome.NOT_APPLICABLE, OWN_STRIDES if own else "no model passes it slices of this shape")
+    with nullcontext() if gate is Gate.COMPILE else attempt.share.on_the_device():
+        answer = _ask(attempt, gate, drawn, {})
     if "gate_failed" in answer:
         return _failed(str(answer["gate_failed"]))
-    if answer.get("slots") is None:
-        answer = attempt.collect(answer, drawn["bytes"])
-    finding = attempt.trusted({"do": "judge_alone", "answer": answer})["finding"]
+    with attempt.share.on_the_device():
+        if answer.get("slots") is None:
+            answer = attempt.collect(answer, drawn["bytes"])
+        finding = attempt.trusted({"do": "judge_alone", "answer": answer})["finding"]
     if finding["verdict"] == Verdict.PASSED:
         return GateResult(GateOutcome.PASSED)
-    return _failed(f"{finding['verdict']}: {finding['message']}")
+    reason = f"{finding['verdict']}: {finding['message']}"
+    return _failed(f"{reason}; {NOT_IN_A_GRAPH}" if gate is Gate.CUDA_GRAPH else reason)
 
 
 def _ask(attempt: Attempt, gate: Gate, drawn: Message, extra: Message) -> Message:

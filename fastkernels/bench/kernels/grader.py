@@ -10,6 +10,8 @@ from typing import Any
 from fastkernels.bench.isolate import launch
 from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
 from fastkernels.bench.kernels import limits
+from fastkernels.bench.kernels.advice import advised
+from fastkernels.bench.kernels.builds import Building, Builds
 from fastkernels.bench.kernels.candidates import CandidateFiles, Reached
 from fastkernels.bench.kernels.locks import log_lock_dir, scenario_lock
 from fastkernels.bench.kernels.log import ResultLog
@@ -18,6 +20,7 @@ from fastkernels.bench.kernels.rank_group import RankGroup
 from fastkernels.bench.kernels.ranks import RanksAttempt
 from fastkernels.bench.kernels.reproduce import command
 from fastkernels.bench.kernels.settings import GraderSettings, resolve_device
+from fastkernels.bench.kernels.shared_builds import SharedBuilds
 from fastkernels.bench.kernels.workers import Workers
 from fastkernels.bench.timing import describe_environment
 from fastkernels.errors import DeviceError, WorkerError
@@ -53,10 +56,14 @@ class KernelGrader:
             raise DeviceError(f"sandbox require: {missing}; allowed here: auto, off")
         self._log = ResultLog(log_path)
         self._lock_dir = lock_dir or (log_lock_dir(log_path) if log_path else None)
-        self._workers = Workers(settings, self.device, () if log_path is None else (log_path.absolute(),))
+        self._builds = Builds(self._lock_dir)
+        self._shared = SharedBuilds(self._builds, settings.longest_build_s)
+        self._workers = Workers(settings, self.device, () if log_path is None else (log_path.absolute(),),
+                                builds=self._shared)
         self._ranks: RankGroup | None = None
         self._files: CandidateFiles | None = None
         self._broken: dict[tuple[str, str], Found] = {}
+        self._swept: dict[str, str] = {}
         self._environment: dict[str, Any] | None = None
 
     def prepare(self) -> None:
@@ -114,8 +121,16 @@ class KernelGrader:
         every = (self._workers, *(self._ranks.workers if self._ranks is not None else ()))
         return {pid for workers in every for pid in workers.pids()}
 
+    def under_way(self) -> list[Building]:
+        """Candidates that this run's graders are importing or building now, the longest first."""
+        return self._builds.under_way()
+
     def close(self) -> None:
         """End both workers and everything that they started; the grader may be used again afterwards."""
+        self._end_workers()
+        self._builds.close()
+
+    def _end_workers(self) -> None:
         self._workers.close()
         if self._ranks is not None:
             self._ranks.close()
@@ -140,17 +155,19 @@ class KernelGrader:
         return f"{self.settings.fingerprint}-{(reached.sha256 or 'baseline')[:16]}"
 
     def _grade(self, scenario: Scenario, reached: Reached) -> tuple[Found, ScenarioResult]:
-        started = time.monotonic()
+        started, self._shared.waited_s = time.monotonic(), 0.0
         found = self._find(scenario, reached)
-        wall_s = time.monotonic() - started - found.waited_s
+        wall_s = time.monotonic() - started - found.waited_s - self._shared.waited_s
         return found, ScenarioResult(
             id=scenario.id, op=scenario.op, level=scenario.level, model=scenario.model, model_id=scenario.model_id,
             tp=scenario.tp, tokens=scenario.tokens, phase=scenario.phase, variant=scenario.variant,
-            category=scenario.category, shape_key=scenario.shape_key, verdict=found.verdict, message=found.message,
-            device=self.device, baseline_provider=found.provider, self_test=not reached.modules,
+            category=scenario.category, shape_key=scenario.shape_key, verdict=found.verdict,
+            message=advised(found.verdict, found.message, found.evidence), device=self.device,
+            baseline_provider=found.provider, self_test=not reached.modules,
             candidate_path=reached.path, candidate_sha256=reached.sha256, replaced=reached.modules,
-            correctness=found.correctness, timing=found.timing, gates=found.gates, evidence=found.evidence,
-            seed=self.settings.seed, wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s),
+            ran_through=found.ran_through, correctness=found.correctness, sweep=found.sweep, timing=found.timing,
+            gates=found.gates,
+            evidence=found.evidence, seed=self.settings.seed, wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s),
             reproduce=command(scenario, self.settings))
 
     def _find(self, scenario: Scenario, reached: Reached) -> Found:
@@ -161,12 +178,12 @@ class KernelGrader:
         loaded = reached.fingerprint
         broken = self._broken.get((scenario.relative_module, loaded))
         if broken is not None:
-            return replace(broken, ran_s=0.0)
+            return replace(broken, ran_s=0.0, waited_s=0.0)
         for number in range(1, ATTEMPTS + 1):
             try:
                 found = self._run(scenario, self._directory(reached), loaded)
             except WorkerError as error:
-                self.close()
+                self._end_workers()
                 if number == ATTEMPTS:
                     return failed_harness(error)
             else:
@@ -183,7 +200,7 @@ class KernelGrader:
         if scenario.ranks == 1:
             self._workers.hide(scenario)
             self._workers.ready(directory, loaded)
-            return run(Attempt(self._workers, self.settings, scenario))
+            return run(Attempt(self._workers, self.settings, scenario, loaded=loaded, swept=self._swept))
         if self._ranks is None:
             self._workers.close()
             self._ranks = RankGroup(self.settings, self.device, scenario.ranks)

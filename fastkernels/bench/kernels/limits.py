@@ -2,7 +2,6 @@
 
 import ctypes
 from functools import cache
-from math import prod
 from typing import Any
 
 from fastkernels.bench.isolate.providers import VLLM, why_not
@@ -144,7 +143,7 @@ def _cuda_bytes() -> int:
 
 
 def _spec_bytes(scenario: Scenario, spec: InputSpec) -> int:
-    return prod(scenario.resolved_shape(spec)) * _item_bytes(spec.dtype) if spec.dtype else 0
+    return scenario.extent(spec) * _item_bytes(spec.dtype) if spec.dtype else 0
 
 
 def _item_bytes(dtype: str) -> int:

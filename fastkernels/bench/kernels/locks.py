@@ -6,8 +6,9 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
@@ -42,6 +43,38 @@ def work_section(device: str) -> Iterator[float]:
     """Hold a share of the device, for all work but timing: others may work as well, nobody times meanwhile."""
     with _section(device, fcntl.LOCK_SH) as waited_s:
         yield waited_s
+
+
+@dataclass(frozen=True)
+class DeviceShare:
+    """One attempt's share of its device, for all that it does but timing.
+
+    Only work on the device may keep others from timing. On a CPU imports and compilation are such work, so the share is
+    held throughout. On CUDA it is held for each group of requests that reach the GPU; whoever waits to time gets its
+    turn between two of them, and a candidate is imported, built and compiled beside another's timing.
+    """
+
+    device: str
+    waited: Callable[[float], None]
+    """Told how many seconds each section was waited for."""
+
+    @contextmanager
+    def throughout(self) -> Iterator[None]:
+        """Around everything."""
+        with self._held() if kind_of(self.device) != "cuda" else nullcontext():
+            yield
+
+    @contextmanager
+    def on_the_device(self) -> Iterator[None]:
+        """Around requests that reach the device, within `throughout`."""
+        with self._held() if kind_of(self.device) == "cuda" else nullcontext():
+            yield
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        with work_section(self.device) as waited_s:
+            self.waited(waited_s)
+            yield
 
 
 @contextmanager

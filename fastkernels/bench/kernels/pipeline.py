@@ -6,7 +6,8 @@ from typing import Any
 
 from fastkernels.bench.isolate.memory import tells_out_of_memory
 from fastkernels.bench.isolate.protocol import Message
-from fastkernels.bench.kernels.locks import work_section
+from fastkernels.bench.isolate.ran_through import ran_through
+from fastkernels.bench.kernels.locks import DeviceShare
 from fastkernels.bench.kernels.settings import GraderSettings
 from fastkernels.bench.kernels.workers import CandidateFailedError, Workers
 from fastkernels.errors import WorkerError
@@ -17,9 +18,6 @@ MAX_OUTPUT_FACTOR = 16
 """Outputs that take more than this times the inputs and weights, and 256 MiB, are not copied but judged by shape."""
 
 MAX_OUTPUT_BYTES = 256 * 1024 * 1024
-
-RELOADED_BYTES = 64 * 1024 * 1024
-"""Modules of at most this many bytes of weights are given others after all else, and called again."""
 
 _BY_VALUE = (Verdict.MISSED_WRITE, Verdict.WRONG_INTEGERS, Verdict.WRONG_NONFINITE, Verdict.WRONG_VALUES,
              Verdict.WRONG_SCALE)
@@ -37,12 +35,16 @@ class Found:
     timing: Timing | None = None
     gates: dict[str, GateResult] = field(default_factory=dict)
     provider: str = ""
+    ran_through: tuple[str, ...] = ()
+    """Installed packages that a call of the candidate's ran through."""
     ran_s: float = 0.0
     """Seconds in which graded code ran."""
     waited_s: float = 0.0
     """Seconds spent waiting for another process to finish its timing."""
     imported: bool = False
     """Whether the candidate's import has succeeded."""
+    sweep: str = ""
+    """What a sweep over token counts has covered, or why there was none."""
     harness_failed: bool = False
     """Whether the harness, not the candidate, is what failed."""
 
@@ -50,6 +52,10 @@ class Found:
     def passed(self) -> bool:
         """True until something is wrong."""
         return self.verdict.ok
+
+    def waited(self, seconds: float) -> None:
+        """Add time spent waiting for another process."""
+        self.waited_s += seconds
 
     def wrong_again(self) -> None:
         """The first call was right and is wrong now that it was made again."""
@@ -70,39 +76,84 @@ class Attempt:
     """Bytes of the weights that both workers hold."""
     built: Message = field(default_factory=dict)
     """The request that built the candidate's module."""
+    draws: int = 0
+    """Planned draws."""
+    loaded: str = ""
+    """Hash of the candidate files that the module reaches."""
+    swept: dict[str, str] = field(default_factory=dict)
+    """Addresses of what was swept over token counts before, by `sweep_key`."""
+
+    def __post_init__(self) -> None:
+        self.share = DeviceShare(self.workers.device, self.found.waited)
 
     def check(self) -> None:
-        """Import, build and judge the planned draws in order; stops at the first that fails."""
+        """Import, build and judge the planned draws in order, then the calls besides; stops at the first that fails."""
+        from fastkernels.bench.kernels.sweep import sweep
+
         scenario = self.scenario
         self.candidate({"do": "import", "module": scenario.relative_module, "class_name": scenario.class_name})
         self.found.imported = True
         plain = scenario.to_dict()
-        prepared = self.trusted({"do": "prepare", "scenario": plain, "seed": self.settings.seed})
+        with self.share.on_the_device():
+            prepared = self.trusted({"do": "prepare", "scenario": plain, "seed": self.settings.seed})
         self.found.provider = str(prepared.get("provider", ""))
         if self.take(prepared):
             return
-        self.weight_bytes = prepared["weight_bytes"]
+        self.weight_bytes, self.draws = prepared["weight_bytes"], prepared["draws"]
         self.built = {"do": "build", "scenario": plain, "weights": prepared["weights"], "arenas": prepared["arenas"]}
         self.candidate(self.built)
-        for index in range(prepared["draws"]):
-            last = index == prepared["draws"] - 1
-            if self.call_and_judge(self.trusted({"do": "draw", "index": index}), {"last": last}):
+        for index in range(self.draws):
+            last = index == self.draws - 1
+            if self.draw_and_judge({"index": index}, {"last": last}, compiles=index == 0):
                 return
-        if self.call_and_judge(self.trusted({"do": "draw", "index": 0}), {"in_order": True}):
+        if self.draw_and_judge({"index": 0}, {"in_order": True, "trace": True}):
             self.found.wrong_again()
+            return
+        if self.draw_and_judge({"index": self.draws - 1}, {"guarded": True}):
+            self.found.message += " (in a call whose allocations lay between guard bands and held NaN)"
+            return
+        sweep(self)
 
     def check_other_weights(self) -> None:
         """Load other weights into the candidate's module and judge a call: what it keeps of the old ones is wrong."""
-        reloaded = self.trusted({"do": "reload"})
-        self.candidate({"do": "reload", "scenario": self.scenario.to_dict(), "weights": reloaded["weights"],
-                        "arenas": reloaded["arenas"]})
-        if self.call_and_judge(self.trusted({"do": "draw", "index": reloaded["index"]}), {"last": True}):
+        with self.share.on_the_device():
+            reloaded = self.trusted({"do": "reload"})
+            self.candidate({"do": "reload", "scenario": self.scenario.to_dict(), "weights": reloaded["weights"],
+                            "columns": reloaded["columns"], "arenas": reloaded["arenas"]})
+        if self.draw_and_judge({"index": reloaded["index"]}, {"last": True}):
             self.found.message += " (after other weights were loaded)"
+
+    def draw_and_judge(self, draw: Message, extra: Mapping[str, Any], compiles: bool = False) -> bool:
+        """Have inputs drawn, the candidate called on them and the outcome judged; True where it failed.
+
+        compiles: the call may take seconds in a compiler, so that it is made while others may time. What one call does
+        on the device disturbs a round of theirs at most.
+        """
+        if not compiles:
+            with self.share.on_the_device():
+                return self.call_and_judge(self.trusted({"do": "draw", **draw}), extra)
+        with self.share.on_the_device():
+            drawn = self.trusted({"do": "draw", **draw})
+        answer = self.call(drawn, extra)
+        with self.share.on_the_device():
+            return self.judge(drawn, answer)
 
     def call_and_judge(self, drawn: Message, extra: Mapping[str, Any]) -> bool:
         """Have the candidate called on a draw and the outcome judged; True where it failed."""
-        arenas = drawn["arenas"]
-        answer = self.candidate({"do": "call", "inputs": drawn["inputs"], "arenas": arenas, **extra})
+        answer = self.call(drawn, extra)
+        if extra.get("guarded") and "not_guarded" in answer:
+            return False
+        return self.judge(drawn, answer)
+
+    def call(self, drawn: Message, extra: Mapping[str, Any]) -> Message:
+        """Have the candidate called on a draw; its answer, outputs in the arena where they fit."""
+        answer = self.candidate({"do": "call", "inputs": drawn["inputs"], "arenas": drawn["arenas"], **extra})
+        if "trace" in extra:
+            self.found.ran_through = ran_through(answer)
+        return answer
+
+    def judge(self, drawn: Message, answer: Message) -> bool:
+        """Have an answer judged; True where it is wrong."""
         if answer.get("slots") is None:
             answer = self.collect(answer, drawn["bytes"])
         return self.take(self.trusted({"do": "judge", "answer": answer}))
@@ -145,24 +196,25 @@ class Attempt:
 def run(attempt: Attempt) -> Found:
     """Grade one scenario; WorkerError where the harness fails, never an exception for what the candidate does."""
     from fastkernels.bench.kernels.gates import run_gates
+    from fastkernels.bench.kernels.sanitize import run_sanitizers
     from fastkernels.bench.kernels.timed import time_scenario
 
     found = attempt.found
     try:
-        with work_section(attempt.workers.device) as waited_s:
-            found.waited_s += waited_s
+        with attempt.share.throughout():
             attempt.check()
         if found.passed and attempt.settings.timing:
             attempt.workers.spare.settle()
+            attempt.workers.settle()
             time_scenario(attempt)
-        if found.verdict.correct and 0 < attempt.weight_bytes <= RELOADED_BYTES:
-            with work_section(attempt.workers.device) as waited_s:
-                found.waited_s += waited_s
+        if found.verdict.correct and attempt.weight_bytes > 0:
+            with attempt.share.throughout():
                 attempt.check_other_weights()
     except CandidateFailedError as error:
         found.verdict, found.message, found.evidence = error.verdict, error.message, error.evidence
     if found.verdict.correct:
         run_gates(attempt)
+        run_sanitizers(attempt)
     else:
         found.timing = None
     return found

@@ -6,7 +6,6 @@ Correctness alone: the two sides cannot be timed in turns, since the trusted one
 from pathlib import Path
 
 from fastkernels.bench.isolate.protocol import Message
-from fastkernels.bench.kernels.locks import work_section
 from fastkernels.bench.kernels.pipeline import Attempt, Found
 from fastkernels.bench.kernels.rank_group import RankGroup
 from fastkernels.bench.kernels.settings import GraderSettings
@@ -31,8 +30,7 @@ class RanksAttempt:
         """
         found = self.found
         try:
-            with work_section(self._group.workers[0].device) as waited_s:
-                found.waited_s += waited_s
+            with self._ranks[0].share.throughout():
                 self._group.ready(directory, loaded)
                 self._check()
         except CandidateFailedError as error:
@@ -44,8 +42,9 @@ class RanksAttempt:
         importing = {"do": "import", "module": scenario.relative_module, "class_name": scenario.class_name}
         self._group.ask([importing for _ in self._ranks])
         self.found.imported = True
-        prepared = [rank.trusted({"do": "prepare", "scenario": plain, "seed": self._settings.seed})
-                    for rank in self._ranks]
+        with self._ranks[0].share.on_the_device():
+            prepared = [rank.trusted({"do": "prepare", "scenario": plain, "seed": self._settings.seed})
+                        for rank in self._ranks]
         self.found.provider = str(prepared[0].get("provider", ""))
         if any(rank.take(reply) for rank, reply in zip(self._ranks, prepared, strict=True)):
             return
@@ -59,10 +58,11 @@ class RanksAttempt:
 
     def _call_and_judge(self, index: int, last: bool = False, in_order: bool = False) -> bool:
         """Have every rank called on its part of a draw and judged; True where one is wrong."""
-        drawn = [rank.trusted({"do": "draw", "index": index}) for rank in self._ranks]
-        answers = self._group.ask([{"do": "call", "inputs": one["inputs"], "arenas": one["arenas"], "last": last,
-                                    "in_order": in_order} for one in drawn])
-        return any(self._wrong(number, answer, drawn[number]["bytes"]) for number, answer in enumerate(answers))
+        with self._ranks[0].share.on_the_device():
+            drawn = [rank.trusted({"do": "draw", "index": index}) for rank in self._ranks]
+            answers = self._group.ask([{"do": "call", "inputs": one["inputs"], "arenas": one["arenas"], "last": last,
+                                        "in_order": in_order} for one in drawn])
+            return any(self._wrong(number, answer, drawn[number]["bytes"]) for number, answer in enumerate(answers))
 
     def _wrong(self, number: int, answer: Message, input_bytes: int) -> bool:
         rank = self._ranks[number]

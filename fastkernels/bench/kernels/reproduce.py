@@ -21,6 +21,8 @@ def command(scenario: Scenario, settings: GraderSettings) -> str:
               if getattr(settings, name) != getattr(defaults, name)]
     if settings.gates:
         words.append(f"--fk-gates={','.join(settings.gates)}")
+    if settings.sanitize:
+        words.append(f"--fk-sanitize={','.join(settings.sanitize)}")
     words += [flag for flag, given in (("--fk-self-test", settings.self_test), ("--fk-no-timing", not settings.timing),
                                    ("--fk-allow-passthrough", settings.allow_passthrough))
               if given]

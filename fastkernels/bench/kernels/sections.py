@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.kernels.locks import timing_section, work_section
 from fastkernels.bench.kernels.pipeline import Attempt
 from fastkernels.bench.kernels.workers import CandidateFailedError
 from fastkernels.bench.timing import Comparison
@@ -14,26 +14,17 @@ from fastkernels.bench.timing.sections import MOST_ROUNDS, Rounds, Taken, compar
 from fastkernels.errors import WorkerError
 from fastkernels.results import Verdict
 
-PROBED_SETS = 8
-"""Calls by which the runner finds how long one takes."""
-
 TARGET_S = 0.0025
 """Time that the calls of a section shall take: starting and checking one takes 0.3 ms."""
+
+SHORTEST_S = 1.5e-6
+"""No call of a graph takes less, whatever the machine's peaks allow."""
 
 MOST_SETS = 512
 """Calls of a section at most: capturing one takes 40 us."""
 
-FEWEST_SETS = 2
-
-SETS_BYTES = 8 * 1024**3
-"""Inputs and outputs of a section at most, where FEWEST_SETS fit."""
-
-SMALL_BYTES, BLOCK_BYTES, MOST_BLOCKS = 2**20, 2 * 2**20, 192
-"""torch's allocator puts tensors of up to SMALL_BYTES into blocks of BLOCK_BYTES; the outputs of a section shall lie in
-MOST_BLOCKS at most, since another process takes 0.4 ms to open one."""
-
-BYTES_AT_MOST = 2
-"""Bytes of an output's element, as a rule."""
+SETS_BYTES = 3 * 1024**3
+"""Inputs and outputs of a section, where they are of more than a few calls."""
 
 JUDGED_ROUNDS = 6
 """Rounds in each of which one call, drawn at random, is judged by the rules besides."""
@@ -49,6 +40,10 @@ class NotTimedError(Exception):
     """There are no times, and no verdict on them."""
 
 
+class _ReplayedWrongError(Exception):
+    """A graph of the candidate's calls, replayed for the first time, gave something else than the calls themselves."""
+
+
 class SectionTimer:
     """One scenario's."""
 
@@ -56,48 +51,61 @@ class SectionTimer:
         self.attempt, self.workers = attempt, attempt.workers
         self._serving = False
 
-    def run(self) -> Comparison | None:
-        """Time it. None where what was found is a verdict; NotTimedError; CandidateFailedError as ever."""
-        settings, started = self.attempt.settings, time.monotonic()
-        self.workers.runner({"do": "build", "scenario": self.attempt.scenario.to_dict(), "seed": settings.seed})
+    def run(self, least_s: float) -> Comparison | None:
+        """Time it. None where what was found is a verdict; NotTimedError; CandidateFailedError as ever.
+
+        least_s: seconds that a call takes at least, by the machine's peaks.
+        """
         try:
-            told = self._open()
-            rounds = self._rounds(told, time.monotonic() + settings.max_time_s)
+            return self._run(least_s, None)
+        except _ReplayedWrongError:
+            return self._run(least_s, "replays give other outputs: a graph does not hold all that a call launches")
+
+    def _run(self, least_s: float, eager: str | None) -> Comparison | None:
+        """eager: why the candidate's calls are not to be captured."""
+        started, device = time.monotonic(), self.workers.device
+        try:
+            with work_section(device) as waited_s:
+                self.attempt.found.waited_s += waited_s
+                told = self._open(least_s, eager)
+            with timing_section(device) as waited_s:
+                self.attempt.found.waited_s += waited_s
+                rounds = self._rounds(told)
+                self._end_service()
         finally:
             self._leave()
         if rounds is None or not self.attempt.found.passed:
             return None
+        early_s = rounds.early_s
+        if early_s > 0.0:
+            raise CandidateFailedError(Verdict.TIMING_TAMPERED, f"timed calls were said to be done {early_s * 1e6:.0f} "
+                                       "us before their outputs were there", "")
         return comparison_of(rounds, told["baseline"], told["candidate"], time.monotonic() - started)
 
-    def _open(self) -> Answer:
+    def _open(self, least_s: float, eager: str | None) -> Answer:
         """Have both sides make as many calls ready as a section holds."""
-        plan = self.workers.trusted({"do": "plan_rooms", "sets": PROBED_SETS})
-        probed = self._opened(self.workers.runner(_room(plan, "baseline")), "baseline")
-        probed |= self.workers.runner({"do": "read_own_clock"})
-        sets = section_sets(probed, plan["layout"]["set_bytes"])
-        if sets != PROBED_SETS:
-            self.workers.runner({"do": "leave_room"})
-            plan = self.workers.trusted({"do": "plan_rooms", "sets": sets})
-            self.workers.ask_runner(_room(plan, "baseline"))
-        request = _room(plan, "candidate")
-        self.workers.ask_candidate(request)
-        if sets != PROBED_SETS:
-            probed = self._opened(self.workers.runner_answer(), "baseline")
-        candidate = self._opened(self.workers.candidate_answer(request), "candidate")
-        if sets != PROBED_SETS:
-            probed |= self.workers.runner({"do": "read_own_clock"})
-        return {"baseline": probed, "candidate": {**candidate, **self.attempt.candidate({"do": "read_own_clock"})}}
+        workers, attempt = self.workers, self.attempt
+        workers.ask_runner({"do": "build", "scenario": attempt.scenario.to_dict(), "seed": attempt.settings.seed})
+        plan = workers.trusted({"do": "plan_rooms", "most": MOST_SETS, "bytes": SETS_BYTES,
+                                "wanted": math.ceil(TARGET_S / max(SHORTEST_S, least_s))})
+        attempt.note(workers.runner_answer())
+        workers.ask_runner(_room(plan, "baseline"))
+        request = _room(plan, "candidate") | ({} if eager is None else {"eager": eager})
+        workers.ask_candidate(request)
+        told = {"baseline": workers.runner_answer(), "candidate": workers.candidate_answer(request)}
+        for side, answer in told.items():
+            attempt.note(answer)
+            if "not_timed" in answer:
+                raise NotTimedError(f"the {side}'s calls: {answer['not_timed']}")
+        return told
 
-    def _opened(self, answer: Message, side: str) -> Message:
-        self.attempt.note(answer)
-        if "not_timed" in answer:
-            raise NotTimedError(f"the {side}'s calls: {answer['not_timed']}")
-        return answer
-
-    def _rounds(self, told: Answer, end: float) -> Rounds | None:
+    def _rounds(self, told: Answer) -> Rounds | None:
         """Rounds until the speedup is known well enough; None where a verdict was found."""
         workers, settings = self.workers, self.attempt.settings
+        told["baseline"] |= workers.runner({"do": "read_own_clock"})
+        told["candidate"] |= self.attempt.candidate({"do": "read_own_clock", "eager": True})
         self._serve(told)
+        end = time.monotonic() + settings.max_time_s
         base = told["baseline"]
         rounds = Rounds(base["calls"], base["own_s"], base["linked_s"], base["eager_link_s"],
                         (base["not_captured"] is not None, told["candidate"].get("not_captured") is not None))
@@ -108,6 +116,8 @@ class SectionTimer:
                                      "judge": number < JUDGED_ROUNDS})
             if "failed" in reply:
                 self._failed(reply)
+            if "finding" in reply and number == 0 and not rounds.are_eager[1]:
+                raise _ReplayedWrongError
             if self.attempt.take(reply):
                 return None
             rounds.baseline.append(Taken(**reply["baseline"]))
@@ -163,20 +173,6 @@ class SectionTimer:
             workers.runner({"do": "leave_room"})
         if workers.candidate_side.process is not None:
             workers.candidate({"do": "leave_room"})
-
-
-def section_sets(told: Message, set_bytes: int) -> int:
-    """How many calls a section holds, by what the runner has told of PROBED_SETS."""
-    outputs = [_bytes(leaf) for leaf in told["leaves"]]
-    fitting = SETS_BYTES // max(1, set_bytes + sum(outputs))
-    small = max((size for size in outputs if size <= SMALL_BYTES), default=0)
-    blocks = MOST_BLOCKS * (BLOCK_BYTES // small) if small else MOST_SETS
-    wanted = math.ceil(TARGET_S / max(1e-7, told["own_s"]))
-    return int(max(FEWEST_SETS, min(MOST_SETS, fitting, blocks, wanted)))
-
-
-def _bytes(leaf: Mapping[str, Any]) -> int:
-    return BYTES_AT_MOST * math.prod(int(size) for size in leaf["shape"])
 
 
 def _room(plan: Message, side: str) -> Message:

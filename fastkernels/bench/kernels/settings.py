@@ -10,12 +10,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fastkernels.bench.isolate import sanitizer
 from fastkernels.bench.isolate.providers import BASELINES, VLLM, vllm_missing
 from fastkernels.bench.isolate.sandbox import MODES
 from fastkernels.bench.kernels.gate_choice import chosen_gates
 from fastkernels.errors import DeviceError, one_of
 
 DEVICES = ("auto", "cpu", "cuda")
+BUILD_TIMEOUT_S = 300.0
+"""nvcc takes a minute for a file that includes torch's headers, more on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,10 @@ class GraderSettings:
     seed: int = 0
     """Seed of weights and inputs."""
     timeout_s: float = 60.0
-    """Longest that one request to the candidate's process may take (import, build, a call, a round of timed calls)."""
+    """Longest that one request to the candidate's process may take (a call, a round of timed calls)."""
+    build_timeout_s: float | None = None
+    """The same for its import and for building its module, in which it may compile; None is BUILD_TIMEOUT_S, or
+    `timeout_s` where that is under its default."""
     timing: bool = True
     """False checks correctness only."""
     num_warmup: int = 10
@@ -47,6 +53,8 @@ class GraderSettings:
     """True grades candidates that call the baseline or a library of finished kernels as any other."""
     gates: tuple[str, ...] = ()
     """Deployment gates by name, or `all`, `none`, `auto` alone (see `chosen_gates`); () is `auto`."""
+    sanitize: tuple[str, ...] = ()
+    """Tools of compute-sanitizer that a call is run under after a right verdict (`isolate.sanitizer.TOOLS`)."""
     candidates_dir: Path | None = None
     """Directory of candidates; None stands for `tasks/candidate` of the installed package."""
     manifest: Path | None = None
@@ -57,15 +65,30 @@ class GraderSettings:
     """Host memory that the candidate's processes may take; None is half of what is available when they start."""
     disk_limit_bytes: int = 8 * 1024**3
     """Files that the candidate's process may have in its scratch directory."""
+    env: tuple[str, ...] = ()
+    """Variables of the user's environment that workers see besides those that every worker may."""
     sandbox: str = "auto"
     """What confines the candidate's process: `auto` (all that the kernel has), `require` (an error where something is
     missing) or `off`."""
+
+    @property
+    def longest_build_s(self) -> float:
+        """Longest that an import or a build may take."""
+        if self.build_timeout_s is not None:
+            return self.build_timeout_s
+        return BUILD_TIMEOUT_S if self.timeout_s >= GraderSettings.timeout_s else self.timeout_s
 
     def __post_init__(self) -> None:
         for name, allowed in (("device", DEVICES), ("baseline", BASELINES), ("sandbox", MODES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: {one_of(getattr(self, name), allowed)}")
         chosen_gates(self.gates)
+        for tool in self.sanitize:
+            if tool not in sanitizer.TOOLS:
+                raise ValueError(f"sanitize: {one_of(tool, sanitizer.TOOLS)}")
+        if self.sanitize and sanitizer.find() is None:
+            raise DeviceError(f"sanitize {','.join(self.sanitize)}: {sanitizer.PROGRAM} is neither on the path nor "
+                              "below CUDA_HOME; it comes with the CUDA toolkit")
         missing = vllm_missing() if self.baseline == VLLM else None
         if missing:
             raise DeviceError(f"baseline {VLLM}: {missing}")
@@ -75,7 +98,7 @@ class GraderSettings:
         """Equal for settings under which a finished result may be kept; the seed and the limits do not count."""
         kept = [resolve_device(self.device), self.baseline, self.timing, self.num_warmup, self.num_runs,
                 self.max_time_s, self.min_speedup, self.self_test, self.allow_passthrough,
-                chosen_gates(self.gates), self.sandbox]
+                chosen_gates(self.gates), self.sandbox, self.sanitize]
         return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,7 +106,8 @@ class GraderSettings:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         data["candidates_dir"] = None if self.candidates_dir is None else str(self.candidates_dir)
         data["manifest"] = None if self.manifest is None else str(self.manifest)
-        return {**data, "gates": [str(gate) for gate in chosen_gates(self.gates)], "seqlens": list(self.seqlens)}
+        return {**data, "gates": [str(gate) for gate in chosen_gates(self.gates)], "seqlens": list(self.seqlens),
+                "sanitize": list(self.sanitize), "env": list(self.env)}
 
 
 def resolve_device(device: str) -> str:

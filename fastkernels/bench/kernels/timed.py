@@ -89,8 +89,10 @@ def time_scenario(attempt: Attempt) -> None:
     with timing_section(device) as waited_s:
         found.waited_s += waited_s
         peaks = Peaks.from_dict(attempt.trusted({"do": "peaks"})["peaks"])
-        floor = floor_s(least, peaks)
-        comparison = _by_sections(attempt, floor) if in_sections else _credible_times(attempt, fitting, floor)
+        floor, bound_s = floor_s(least, peaks), roofline_s(least, work["dtype"], peaks)
+        comparison = None if in_sections else _credible_times(attempt, fitting, floor)
+    if in_sections:
+        comparison = _by_sections(attempt, floor, bound_s)
     if not found.passed:
         return
     if not in_sections:
@@ -101,7 +103,7 @@ def time_scenario(attempt: Attempt) -> None:
                 return
     if comparison is None:
         return
-    found.timing = timing_of(comparison, least, roofline_s(least, work["dtype"], peaks))
+    found.timing = timing_of(comparison, least, bound_s)
     wanted = settings.min_speedup
     if wanted is not None and comparison.speedup < wanted:
         found.verdict = Verdict.TOO_SLOW
@@ -109,10 +111,10 @@ def time_scenario(attempt: Attempt) -> None:
                          f"{comparison.speedup_high:.3f}) is under the demanded {wanted:g}")
 
 
-def _by_sections(attempt: Attempt, floor: float) -> Comparison | None:
+def _by_sections(attempt: Attempt, floor: float, bound_s: float) -> Comparison | None:
     """Times of both sides by the trusted clock over checked work; None where there are none."""
     try:
-        comparison = SectionTimer(attempt).run()
+        comparison = SectionTimer(attempt).run(bound_s)
     except NotTimedError as error:
         _not_timed(attempt, str(error))
         return None

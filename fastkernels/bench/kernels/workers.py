@@ -1,21 +1,28 @@
 """The two worker processes of a grader: started together, kept warm, replaced when they end."""
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from fastkernels.bench.isolate.devices import kind_of
 from fastkernels.bench.isolate.files import ARENAS, create_file
-from fastkernels.bench.isolate.memory import default_limit_bytes
+from fastkernels.bench.isolate.memory import default_limit_bytes, tells_out_of_memory
 from fastkernels.bench.isolate.process import WorkerEndedError, WorkerProcess
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
+from fastkernels.bench.kernels.failed import CandidateFailedError
+from fastkernels.bench.kernels.gpu_memory import GpuMemory, read_devices
 from fastkernels.bench.kernels.settings import GraderSettings
+from fastkernels.bench.kernels.settle import settle
+from fastkernels.bench.kernels.shared_builds import BUILDING, SharedBuilds
 from fastkernels.bench.kernels.spare import START_TIMEOUT_S, Spare
 from fastkernels.errors import WorkerError
 from fastkernels.manifest import Scenario
 from fastkernels.results import Verdict
+
+__all__ = ["CandidateFailedError", "Side", "Workers"]
 
 TRUSTED_TIMEOUT_S = 900.0
 """Longest that one request to the trusted worker may take."""
@@ -23,16 +30,6 @@ TRUSTED_TIMEOUT_S = 900.0
 _REPORTED = (Verdict.IMPORT_ERROR, Verdict.MISSING_CLASS, Verdict.INIT_ERROR, Verdict.WRONG_WEIGHTS,
              Verdict.FORWARD_ERROR, Verdict.OUT_OF_MEMORY, Verdict.PASSTHROUGH)
 """What a candidate's process may say of itself."""
-
-
-class CandidateFailedError(Exception):
-    """The candidate failed before there was anything to judge."""
-
-    def __init__(self, verdict: Verdict, message: str, evidence: str) -> None:
-        super().__init__(message)
-        self.verdict = verdict
-        self.message = message
-        self.evidence = evidence
 
 
 @dataclass
@@ -44,6 +41,8 @@ class Side:
     greeted: bool = False
     loaded: str = ""
     """Hash of the candidates that the process has imported, or will."""
+    processes: int = 0
+    """Processes of which it consists before it has imported any."""
 
     def close(self) -> None:
         """End the process, if there is one."""
@@ -64,6 +63,8 @@ class Workers:
     candidate_side: Side = field(default_factory=lambda: Side("candidate"))
     runner_side: Side = field(default_factory=lambda: Side("runner"))
     """Runs the baseline in timed sections on CUDA, as the candidate's process runs the candidate."""
+    builds: SharedBuilds | None = None
+    """Where candidates compile to, for more than one process; None for each process's own."""
     times: ClassVar[bool] = True
     """Whether anything is timed: several ranks are not."""
     keeps_spare: ClassVar[bool] = True
@@ -74,6 +75,7 @@ class Workers:
 
     def __post_init__(self) -> None:
         self.spare = Spare(lambda: self._new(self.candidate_side))
+        self.memory = GpuMemory(read_devices) if kind_of(self.device) == "cuda" else None
 
     def ready(self, directory: Path | None, loaded: str) -> None:
         """Start what is not running; a candidate's process that has imported other candidates is replaced."""
@@ -133,7 +135,15 @@ class Workers:
         return self._trust(self.runner_side)
 
     def _trust(self, side: Side, request: Message | None = None) -> Message:
-        """Ask a trusted process, or wait for its answer to what it was asked."""
+        """Ask a trusted process, or wait for its answer to what it was asked; who left it no GPU memory is blamed."""
+        try:
+            return self._ask_trusted(side, request)
+        except WorkerError as error:
+            if tells_out_of_memory(str(error)):
+                self._blame("its answer" if request is None else str(request["do"]), str(error))
+            raise
+
+    def _ask_trusted(self, side: Side, request: Message | None) -> Message:
         what = "its answer" if request is None else request["do"]
         try:
             if request is not None:
@@ -152,8 +162,14 @@ class Workers:
 
     def candidate(self, request: Message) -> Message:
         """Ask the candidate's worker; CandidateFailedError where it fails, ends, hangs or answers nonsense."""
-        self.ask_candidate(request)
-        return self.candidate_answer(request)
+        side, builds = self.candidate_side, self.builds
+        folder = side.process.builds if side.process is not None else None
+        with builds.during(request, side.loaded, folder) if builds is not None else nullcontext():
+            self.ask_candidate(request)
+            reply = self.candidate_answer(request)
+            if request["do"] in BUILDING or request.get("last"):
+                self._check_memory(str(request["do"]))
+            return reply
 
     def ask_candidate(self, request: Message) -> None:
         """Ask it and do not wait; `candidate_answer` must follow."""
@@ -181,10 +197,40 @@ class Workers:
             raise _reported(reply)
         return reply
 
+    def _check_memory(self, doing: str) -> None:
+        """CandidateFailedError where the candidate has left the judge no GPU memory."""
+        if self.memory is not None and self.memory.is_suspect():
+            self._blame(doing)
+            self.memory.accuses = False  # other processes fill the device, or a trusted one does
+            raise WorkerError("the GPU is nearly full, and the candidate's process that was ended held little of it")
+
+    def _blame(self, doing: str, evidence: str = "") -> None:
+        """End the candidate's process; CandidateFailedError where it held more than its part of a GPU's memory."""
+        if self.memory is None or self.candidate_side.process is None:
+            return
+        held = self.memory.held(self.candidate_side.close)
+        if held:
+            raise CandidateFailedError(Verdict.OUT_OF_MEMORY, f"{held} ({doing})", evidence[-8000:])
+
+    @property
+    def candidates_dir(self) -> Path | None:
+        """Directory of the candidates that the process was last made ready for."""
+        return self._last[0]
+
     def candidate_cpu_s(self) -> float:
         """CPU seconds of the candidate's process and all that it started, so far."""
         process = self.candidate_side.process
         return 0.0 if process is None else process.cpu_s()
+
+    def settle(self) -> float:
+        """Wait for processes that the candidate has started, if any, to rest; seconds waited. CPU only.
+
+        On CUDA the whole tree stands still while the baseline is timed, so that nothing need be waited for.
+        """
+        side = self.candidate_side
+        if kind_of(self.device) != "cpu" or side.process is None or side.process.processes() <= side.processes:
+            return 0.0
+        return settle(side.process.cpu_s)
 
     def pids(self) -> list[int]:
         """Process ids of what is running."""
@@ -197,14 +243,19 @@ class Workers:
         for side in (self.trusted_side, self.runner_side, self.candidate_side):
             side.close()
         self.spare.close()
+        if self.builds is not None:
+            self.builds.close()
         for fd in (*self._arenas, *self._runner_arenas):
             os.close(fd)
         self._arenas, self._runner_arenas = [], []
 
     def _start_candidate(self, directory: Path | None) -> None:
         limit = self.settings.memory_limit_bytes or default_limit_bytes()
-        process = self.spare.take()
+        process = self.spare.take() if self.builds is None else self.builds.process_for(
+            self.candidate_side.loaded, self.spare.take, lambda folder: self._new(self.candidate_side, folder))
         process.limit_memory(limit)
+        if self.memory is not None:
+            self.memory.note()
         self._start(self.candidate_side, {"candidates": None if directory is None else str(directory),
                                           "allow_passthrough": self.settings.allow_passthrough,
                                           "memory_limit_bytes": limit}, process)
@@ -215,14 +266,16 @@ class Workers:
             side.process.post({"do": "hello", **hello})
             side.greeted = False
 
-    def _new(self, side: Side) -> WorkerProcess:
+    def _new(self, side: Side, builds: Path | None = None) -> WorkerProcess:
+        if side is self.candidate_side and self.builds is not None:
+            builds = builds or self.builds.fresh()
+        named = {name: os.environ[name] for name in self.settings.env if name in os.environ}
         return WorkerProcess(side.role, self._device_of(side), self._arenas_of(side), self._sandbox(), self.hidden,
-                             self.settings.disk_limit_bytes)
+                             self.settings.disk_limit_bytes, named, builds)
 
     def _timeout_s(self, request: Message) -> float:
         """Longest that a request to the candidate may take."""
-        del request
-        return self.settings.timeout_s
+        return self.settings.longest_build_s if request["do"] in BUILDING else self.settings.timeout_s
 
     def _device_of(self, side: Side) -> str:
         """Where a side works."""
@@ -253,6 +306,8 @@ class Workers:
             side.close()
             raise WorkerError(f"the {side.role} worker did not start\n{reply['error']}")
         side.greeted = True
+        if side is self.candidate_side:
+            side.processes = side.process.processes()
         if side is self.candidate_side and self.keeps_spare:
             self.spare.prepare()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from fastkernels.bench.timing.cuda_graph import timing_event
+from fastkernels.bench.timing.capture import timing_event
 from fastkernels.bench.timing.roofline import Peaks
 from fastkernels.env import cache_dir
 

@@ -31,6 +31,11 @@ MOST_EXCESS_S, MOST_EXCESS = 20e-6, 0.01
 outputs to be there after it has said so; what is more counts as its calls' time."""
 
 
+MOST_EARLY_S, MOST_EARLY = 100e-6, 0.05
+"""Outputs that are there later than that after it was said that they are, and this part of comparing them: no honest
+process does that, and what it gains by waking others meanwhile is not known."""
+
+
 @dataclass(frozen=True)
 class Taken:
     """One section's times, seconds."""
@@ -87,6 +92,13 @@ class Rounds:
             total += more if more > MOST_EXCESS_S + MOST_EXCESS * ran_s else 0.0
         return total
 
+    @property
+    def early_s(self) -> float:
+        """Seconds by which the candidate's outputs came after it had said that they were there; 0 within the noise."""
+        early_s = median(map(_ending, self.candidate)) - median(map(_ending, self.baseline))
+        most_s = MOST_EARLY_S + MOST_EARLY * median(taken.check_s for taken in self.baseline)
+        return early_s if early_s > most_s else 0.0
+
     def per_call(self) -> tuple[list[float], list[float]]:
         """Seconds a call in each round, of the baseline and of the candidate."""
         link_s = max(0.0, self.linked_s - self.own_s)
@@ -137,13 +149,13 @@ def comparison_of(
     sides = rounds.per_call()
     times = [median(side) for side in sides]
     speedup = speedup_interval(rounds.from_rounds(), rounds.spread(), 0.0)
-    own = [_seconds(told.get("own_s")) for told in (baseline, candidate)]
     return Comparison(
         method=METHOD, baseline_s=times[0], candidate_s=times[1], speedup=speedup.estimate, speedup_low=speedup.low,
         speedup_high=speedup.high, runs=rounds.calls * len(rounds.baseline), rounds=len(rounds.baseline),
         stopped=rounds.stopped, baseline_eager_s=_seconds(baseline.get("eager_s")),
-        candidate_eager_s=_seconds(candidate.get("eager_s")), baseline_seen=Reading(own[0], own[0]),
-        candidate_seen=Reading(own[1], own[1]), baseline_samples_s=tuple(sides[0]), candidate_samples_s=tuple(sides[1]),
+        candidate_eager_s=_seconds(candidate.get("eager_s")), baseline_seen=Reading(times[0], times[0]),
+        candidate_seen=Reading(times[1], times[1]), baseline_samples_s=tuple(sides[0]),
+        candidate_samples_s=tuple(sides[1]),
         baseline_clock="supervisor", candidate_clock="supervisor",
         candidate_not_captured=_text(candidate.get("not_captured")), wall_s=wall_s)
 

@@ -85,6 +85,8 @@ def _tags(result: KernelBenchResult) -> dict[str, str]:
     for item in result.results:
         if item.candidate_sha256:
             hashes[f"candidate_sha256.{item.op}"] = item.candidate_sha256
+        if item.ran_through:
+            hashes[f"ran_through.{item.op}"] = ", ".join(item.ran_through)
         providers.setdefault(f"baseline_provider.{item.op}", []).append(item.baseline_provider)
     against = {name: listed(distinct(found)) for name, found in providers.items()}
     all_self = bool(result.results) and all(item.self_test for item in result.results)

@@ -53,6 +53,12 @@ class MoeSum(Op):
         )
         return out
 
+    def rounding_error(self, inputs: Mapping[str, Any], unit: float) -> torch.Tensor:
+        """Every sum but the last rounded, in any order: none is larger than all terms of one sign together."""
+        x = inputs["x"]
+        largest = torch.maximum(x.clamp(min=0).sum(dim=1), -x.clamp(max=0).sum(dim=1))
+        return largest * (max(0, x.shape[1] - 2) * unit)
+
     def work(self, inputs: Mapping[str, Any], outputs: tuple[torch.Tensor, ...]) -> Work:
         """Reads x, writes y; an addition for each element but the first row's."""
         x = inputs["x"]

@@ -12,6 +12,10 @@ from fastkernels.runtime.op import Op, Work, tensor_bytes
 ROPE_TYPES = ("default", "linear", "dynamic", "llama3", "yarn", "deepseek_yarn")
 YARN_TYPES = ("yarn", "deepseek_yarn")
 
+ANGLE_ERROR = 2.0**-22
+"""Relative error of a float32 angle beside one of float64: power, scaling and product are rounded, 0.03 at position
+131071. The exponent's rounding adds a quarter of it for each unit of the frequency's logarithm."""
+
 
 @triton.jit
 def head_pointers(
@@ -238,6 +242,48 @@ class RotaryEmbedding(Op):
             num_warps=NUM_WARPS,
         )
         return query, key
+
+    def rounding_error(self, inputs: Mapping[str, Any], unit: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both products rounded before they are added."""
+        cos, sin = self._sizes(inputs["positions"])
+        return self._errors(inputs, unit * cos, unit * sin)
+
+    def constant_error(self, inputs: Mapping[str, Any], unit: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines rounded to another neighbour (2 units), or of angles of another precision.
+
+        d of an angle is d sin of its cosine and d cos of its sine.
+        """
+        positions = inputs["positions"]
+        cos, sin = self._sizes(positions)
+        frequencies = self.inverse_frequencies().to(positions.device)
+        relative = ANGLE_ERROR * (1 + frequencies.log().abs() / 4)
+        angle = (positions.unsqueeze(1) * frequencies * relative).unsqueeze(1)
+        return self._errors(inputs, 2 * unit * cos + angle * sin, 2 * unit * sin + angle * cos)
+
+    def _sizes(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """|cos| and |sin| of these positions: [T, 1, rotary_dim / 2] each."""
+        cos, sin = self.cos_sin_cache.index_select(0, positions).abs().unsqueeze(1).chunk(2, dim=-1)
+        return cos, sin
+
+    def _errors(
+        self, inputs: Mapping[str, Any], of_cos: torch.Tensor, of_sin: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Errors of query and key where cosines and sines have these."""
+        return self._sum_of_errors(inputs["query"], of_cos, of_sin), self._sum_of_errors(inputs["key"], of_cos, of_sin)
+
+    def _sum_of_errors(self, x: torch.Tensor, of_cos: torch.Tensor, of_sin: torch.Tensor) -> torch.Tensor:
+        """|x| of_cos + |the other of its pair| of_sin for every element of x; 0 where it is not rotated."""
+        heads = x.abs().reshape(x.shape[0], -1, self.head_size)
+        turned = heads[..., : self.rotary_dim]
+        if self.is_neox_style:
+            other = turned.roll(self.rotary_dim // 2, dims=-1)
+            of_cos, of_sin = (torch.cat((error, error), dim=-1) for error in (of_cos, of_sin))
+        else:
+            other = turned.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+            of_cos, of_sin = (error.repeat_interleave(2, dim=-1) for error in (of_cos, of_sin))
+        errors = torch.zeros_like(heads)
+        errors[..., : self.rotary_dim] = turned * of_cos + other * of_sin
+        return errors.reshape(x.shape)
 
     def strided_inputs(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
         """Slices of the fused projection."""

@@ -104,6 +104,20 @@ def unfused_norm(norm, x, residual):
     return y if residual is None else (y, total)
 
 
+def rotated_in_bf16(module):
+    """Products of heads with cosines and sines rounded before they are added, as Hugging Face and vLLM do."""
+    for part in module.modules():
+        if type(part).__name__ == "RotaryEmbedding":
+            forward(part, lambda _, positions, q, k, part=part: tuple(
+                rotated(x, part.cos_sin_cache[positions].unsqueeze(1), part.head_size) for x in (q, k)))
+
+
+def rotated(x, table, head_size):
+    first, second = x.view(x.shape[0], -1, head_size).chunk(2, dim=-1)
+    cos, sin = table.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).view(x.shape)
+
+
 def split_products(module):
     """Each linear layer's sum in four parts, added in float32."""
     for part in module.modules():
@@ -284,6 +298,12 @@ def test_honest_rewrites_pass(name, change):
     assert found.verdict is Verdict.PASSED, found.message
     assert found.correctness is not None
     assert found.correctness.max_error_ratio < 0.8
+
+
+@pytest.mark.parametrize("name", ["attention decode", "attention mixed", "layer prefill"])
+def test_heads_may_be_rotated_with_rounded_products(name):
+    found = grade(SCENARIOS[name](), rotated_in_bf16)
+    assert found.verdict is Verdict.PASSED, found.message
 
 
 VALUES, SCALE, MISSED = Verdict.WRONG_VALUES, Verdict.WRONG_SCALE, Verdict.MISSED_WRITE

@@ -1,14 +1,18 @@
 """What a draw of each kind holds for certain, however small: looked for with many seeds, since chance hides a lack."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from fastkernels.bench.grade import Draw, make_inputs
+from fastkernels.bench.grade import Draw, make_inputs, plan_draws
 from fastkernels.bench.grade.hard import LARGE, MODERATE, ROW_EXPONENTS
 from fastkernels.bench.grade.values import CACHE
-from fastkernels.manifest.scenario import InputSpec
+from fastkernels.manifest import load_manifest
+from fastkernels.manifest.context import PREFIX
+from fastkernels.manifest.scenario import InputSpec, Scenario
 
 SEEDS = range(150)
 """A property that holds in 97 % of draws is found lacking 99 times in 100."""
@@ -199,3 +203,69 @@ def test_a_cache_of_zeros_shows_where_one_is_not_written(scenario_of):
     name = f"key{CACHE}"
     spec = InputSpec(name, "normal", (4, 16, 2, 64), "bfloat16")
     assert not missing(draws(scenario_of, spec, 3, "zeros"), lambda inputs: bool((inputs[name][..., 0] == 1).all()))
+
+
+def batches() -> list[Scenario]:
+    """One scenario of the shipped manifest for each way in which sequences and their tokens are described."""
+    found: dict[str, Scenario] = {}
+    for scenario in load_manifest().scenarios():
+        described = tuple(spec for spec in scenario.inputs if not spec.dtype.startswith(("bfloat", "float")))
+        if any(spec.values in ("cu_seqlens", "seqused_k") for spec in described):
+            alone = replace(scenario, inputs=described)
+            found.setdefault(f"{described} {scenario.tokens} {scenario.phase}", alone)
+    return list(found.values())
+
+
+def refused_by_an_engine(values: dict[str, Any], tokens: int) -> list[str]:
+    """What no scheduler sends: prompts of no token, more of them than tokens, wrong maxima, pages that lack."""
+    found = []
+    if "cu_seqlens_q" in values:
+        new, keys = values["cu_seqlens_q"].diff(), values["cu_seqlens_k"].diff()
+        longest_k = values["prefill_max_seqlen_k" if "prefill_max_seqlen_k" in values else "max_seqlen_k"]
+        found += ["a prompt without tokens"] * bool((new < 1).any())
+        found += ["more prompts than tokens"] * (len(new) > tokens)
+        found += ["fewer keys than tokens"] * bool((keys < new).any())
+        found += ["a longest prompt that is not"] * (values["max_seqlen_q"] != int(new.max()))
+        found += ["a longest context that is not"] * (longest_k != int(keys.max()))
+        found += ["other sums"] * (values["cu_seqlens_q"][0] != 0 or int(new.sum()) != tokens)
+    if "seqused_k" in values:
+        used, table = values["seqused_k"], values["block_table"]
+        found += ["a context longer than the longest"] * bool((used > values["max_seqlen_k"]).any())
+        found += ["no sequence with tokens"] * bool((used < 1).all())
+        found += ["more tokens than pages"] * bool((used > 16 * table.shape[1]).any())
+        found += ["a page of two sequences"] * (table.unique().numel() != table.numel())
+    return found
+
+
+def test_batches_are_those_that_an_engine_could_send():
+    """At every token count and every kind of draw of each attention operator, block and layer."""
+    for scenario in batches():
+        for seed in range(4):
+            for draw in plan_draws(scenario, seed, "cpu"):
+                values = make_inputs(scenario, draw, torch.device("cpu"))
+                found = refused_by_an_engine({n.removeprefix(PREFIX): v for n, v in values.items()}, draw.tokens)
+                assert not found, (scenario.id, draw, found)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3, 5, 8, 17])
+@pytest.mark.parametrize("hard", ["normal", "moderate", "ties", "zeros"])
+def test_packed_prompts_have_a_token_each_and_true_maxima(scenario_of, hard, tokens):
+    ends = {"total": "tokens", "sequences": 8}
+    before = (InputSpec("cu_seqlens_q", "cu_seqlens", (9,), "int32", ends),
+              InputSpec("cu_seqlens_k", "cu_seqlens", (9,), "int32", {**ends, "total": "tokens+3"}),
+              InputSpec("max_seqlen_q", "longest", args={"of": "cu_seqlens_q"}))
+    spec = InputSpec("max_seqlen_k", "longest", args={"of": "cu_seqlens_k"})
+
+    def holds(inputs: dict[str, torch.Tensor]) -> bool:
+        return (not refused_by_an_engine(inputs, tokens) and len(inputs["cu_seqlens_q"]) == min(8, tokens) + 1
+                and int(inputs["cu_seqlens_k"][-1]) == tokens + 3)
+
+    assert not missing(draws(scenario_of, spec, tokens, hard, "prefill", before), holds)
+
+
+def test_an_engines_refusals_are_seen():
+    """What earlier draws held: eight prompts of one token together, and the sum in place of the longest."""
+    ends = torch.tensor([0, 0, 1, 1])
+    found = refused_by_an_engine(
+        {"cu_seqlens_q": ends, "cu_seqlens_k": ends, "max_seqlen_q": 1, "max_seqlen_k": 2}, 1)
+    assert found == ["a prompt without tokens", "more prompts than tokens", "a longest context that is not"]

@@ -197,10 +197,9 @@ def test_seqused_k_reaches_max(scenario_of):
 def test_cu_seqlens_cover_every_token(scenario_of, tokens, sequences):
     spec = InputSpec("cu", "cu_seqlens", (sequences + 1,), "int32", {"total": "tokens", "sequences": sequences})
     ends = draw_one(scenario_of, spec, tokens=tokens)
-    assert ends.shape == (sequences + 1,)
+    assert ends.shape == (min(tokens, sequences) + 1,)
     assert (ends[0], ends[-1]) == (0, tokens)
-    assert int((ends.diff() >= 1).sum()) == min(tokens, sequences)
-    assert (ends.diff() >= 0).all()
+    assert (ends.diff() >= 1).all()
 
 
 def test_key_sequences_are_at_least_as_long_as_their_queries(scenario_of):

@@ -15,6 +15,7 @@ PATH = Path(__file__).parents[3] / "benchmarks" / "tolerances.py"
 spec = importlib.util.spec_from_file_location("benchmark_tolerances", PATH)
 assert spec is not None
 assert spec.loader is not None
+sys.path.append(str(PATH.parent))
 tolerances = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tolerances)
 BF16 = torch.bfloat16

@@ -46,6 +46,19 @@ def test_writing_every_element_of_every_tensor_damages_nothing(sides):
     assert sides[0].damaged() is None
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.int16])
+def test_gaps_hold_numbers_as_other_heads_do(sides, dtype):
+    seen = share(sides, {"x": torch.zeros(50, 40, dtype=dtype)[:, :7]})["x"]
+    gaps = torch.as_strided(seen, (49, 33), (40, 1), seen.storage_offset() + 7)
+    assert gaps.unique().numel() > 100
+    if dtype.is_floating_point:
+        assert 0.5 <= float(gaps.abs().min()) < float(gaps.abs().max()) < 2
+        assert 0.3 < float((gaps > 0).float().mean()) < 0.7
+    assert sides[0].damaged() is None
+    gaps[48, 32] += 1
+    assert sides[0].damaged() == "x"
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_one_byte_beside_a_tensor_is_noticed(sides, before):
     seen = share(sides, {"a": torch.zeros(4), "x": torch.zeros(5, dtype=torch.uint8), "z": torch.zeros(3)})["x"]

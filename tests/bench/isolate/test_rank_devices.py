@@ -125,12 +125,14 @@ def test_parts_of_another_dtype_are_rounded_before_they_are_summed():
 @pytest.mark.parametrize("tcp", [True, False])
 def test_ranks_on_cuda_may_use_tcp_and_no_one_else(monkeypatch, tcp):
     found = {}
-    monkeypatch.setattr(namespaces, "enter_tree", lambda parent, kept: None)
+    monkeypatch.setattr(namespaces, "enter_tree", lambda *_: None)
     monkeypatch.setattr(landlock, "restrict", lambda writable, **allowed: found.update(allowed, writable=writable))
     alone = Sandbox("auto", namespaces=False, landlock_abi=6, wants_namespaces=False)
     sandbox.confine(among_ranks(alone) if tcp else alone, "/scratch", 1, [], [])
     assert (found["tcp"], found["abstract_sockets"]) == (tcp, True)
-    assert {"/scratch", "/dev"} <= set(found["writable"])
+    assert {"/scratch", "/dev/null"} <= set(found["writable"])
+    assert not {"/dev", "/proc"} & set(found["writable"])
+    assert ("/dev/shm" in found["writable"]) is tcp  # where NCCL's ranks meet
     assert replace(among_ranks(alone), tcp=False) == alone
 
 

@@ -65,16 +65,16 @@ def fork_and_die(self, x, residual):
 
 def only_in_timed_calls(self, x, residual):
     self.calls = getattr(self, "calls", 0) + 1
-    return right(self, x, residual) if self.calls < 40 else torch.zeros_like(x)
+    return right(self, x, residual) if self.calls < 110 else torch.zeros_like(x)
 
 
 def remembers(self, x, residual):
     """Gives an old answer to a tensor that it has seen at this address, once it is warm."""
     self.calls = getattr(self, "calls", 0) + 1
-    known = self.__dict__.setdefault("known", {})
-    if self.calls < 40 or x.data_ptr() not in known:
-        known[x.data_ptr()] = right(self, x, residual)
-    return known[x.data_ptr()]
+    known, place = self.__dict__.setdefault("known", {}), (x.data_ptr(), x.shape)
+    if self.calls < 110 or place not in known:
+        known[place] = right(self, x, residual)
+    return known[place]
 
 
 def write_weight(self, x, residual):

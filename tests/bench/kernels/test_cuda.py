@@ -87,3 +87,11 @@ def test_what_goes_wrong_on_the_device_costs_its_scenario_only(grader, hidden, v
     assert result.verdict is verdict, (result.message, result.evidence)
     after = grader.grade(rms_norm(hidden=64, tokens=hidden))
     assert after.verdict is Verdict.PASSED, (after.message, after.evidence)
+
+
+@pytest.mark.parametrize("scenario", [rms_norm(hidden=4096), rms_norm(tokens=512, hidden=4096, residual=True),
+                                      silu_and_mul(tokens=8, hidden=4096)], ids=["norm", "residual", "activation"])
+def test_every_residue_of_256_is_swept(grader, scenario):
+    result = grader.grade(scenario)
+    assert result.verdict is Verdict.PASSED, (result.message, result.evidence)
+    assert result.sweep.endswith("every residue of 256")

@@ -1,12 +1,14 @@
 """Deployment gates: a kernel that is right in a plain call and not when deployed is told so, and keeps its verdict."""
 
+from dataclasses import replace
+
 import pytest
 from results_by_hand import HANG_S, rms_norm, silu_and_mul
 
 from fastkernels.bench.isolate.process import WorkerProcess
 from fastkernels.bench.kernels import GraderSettings, KernelGrader
 from fastkernels.bench.kernels.gate_choice import AUTO_GATES, chosen_gates
-from fastkernels.manifest import load_manifest
+from fastkernels.manifest import InputSpec, Selection, load_manifest
 from fastkernels.results import Gate, GateOutcome, Verdict
 
 SOURCE = '''
@@ -25,7 +27,7 @@ def right(self, x, residual):
 
 def rows_taken_for_dense(self, x, residual):
     dense = torch.as_strided(x, x.shape, (x.shape[-1], 1))
-    return right(self, dense.nan_to_num(), residual)  # the gaps between rows hold random bytes
+    return right(self, dense, residual)
 
 
 def host_in_the_way(self, x, residual):
@@ -91,13 +93,17 @@ def grader(tmp_path_factory):
 @pytest.fixture
 def little_patience(monkeypatch):
     """The supervisor waits HANG_S for a strided call; all else, as a first trace on a busy machine, has its time."""
-    def impatient(self, message, timeout_s):
-        waits_s = HANG_S if message.get("gate") == Gate.STRIDED else timeout_s
-        return request(self, message, waits_s)
+    def impatient(self, timeout_s):
+        return answer(self, HANG_S if getattr(self, "asked", {}).get("gate") == Gate.STRIDED else timeout_s)
 
-    request = WorkerProcess.request
+    def noted(self, message):
+        self.asked = message
+        post(self, message)
+
+    post, answer = WorkerProcess.post, WorkerProcess.answer
     with monkeypatch.context() as patched:
-        patched.setattr(WorkerProcess, "request", impatient)
+        patched.setattr(WorkerProcess, "post", noted)
+        patched.setattr(WorkerProcess, "answer", impatient)
         yield
 
 
@@ -150,6 +156,31 @@ def test_a_wrong_kernel_has_no_gates(tmp_path):
     assert result.gates == {}
 
 
+def latents(tokens, hidden=32):
+    """Latents as a slice of a projection that is three times as wide."""
+    x = InputSpec("x", "normal", ("tokens", hidden), "bfloat16", strides=(3 * hidden, 1))
+    return replace(rms_norm(tokens, hidden=hidden), variant="kv_a_norm", inputs=(x,))
+
+
+def test_slices_of_the_scenario_are_slices_in_every_call(grader, clocks_agree):
+    """Each kernel below looks at strides in `forward`: what was a gate is a verdict, timed batches included."""
+    settings = GraderSettings(**{**grader.settings.__dict__, "timing": True, "max_time_s": 0.1, "gates": ("all",)})
+    with KernelGrader(settings) as timing:
+        result = timing.grade(latents(9))
+        assert result.verdict is Verdict.PASSED, (result.message, result.evidence)
+        assert outcomes(result) == CPU_GATES | {"strided": "not_applicable"}
+        assert result.gates["strided"].reason == "its model passes slices, and so did every call before"
+    assert grader.grade(latents(1)).verdict is Verdict.PASSED
+
+
+@pytest.mark.parametrize(("hidden", "verdict"), [
+    (33, Verdict.WRONG_VALUES), (38, Verdict.FORWARD_ERROR), (39, Verdict.OUT_OF_BOUNDS_WRITE),
+])
+def test_a_kernel_that_ignores_the_strides_of_its_scenario_is_wrong(grader, hidden, verdict):
+    """The first three of those that pass above where rows lie together."""
+    assert grader.grade(latents(8, hidden)).verdict is verdict
+
+
 def test_an_operator_that_no_model_passes_slices_to():
     with KernelGrader(GraderSettings(device="cpu", timing=False, self_test=True)) as grader:
         result = grader.grade(silu_and_mul())
@@ -195,7 +226,8 @@ def test_outcomes_are_closed():
 
 @pytest.mark.parametrize("op", ["store_kvcache", "rotary_emb"])
 def test_the_baseline_passes_where_it_writes_into_its_inputs(op):
-    scenario = next(s for s in load_manifest().scenarios() if s.op == op and s.model == "gpt-oss-20b" and s.tokens == 8)
+    selection = Selection(targets=(op,), models=("qwen3-8b",), tps=(8,), seqlens=(8,))
+    scenario, = load_manifest().scenarios(selection)
     settings = GraderSettings(device="cpu", timing=False, self_test=True, gates=("strided", "compile"))
     with KernelGrader(settings) as grader:
         result = grader.grade(scenario)

@@ -151,6 +151,25 @@ def test_a_harness_that_fails_twice_is_neither_green_nor_the_candidates_fault(lo
     assert KernelGrader(HERE, log).finished(rms_norm()) is None  # a resumed run tries again
 
 
+def test_a_finding_about_an_import_that_is_taken_over_has_waited_for_nobody(monkeypatch, log):
+    """The first one's waiting time was taken off the second one's wall time, which then was negative."""
+    grader = KernelGrader(HERE, log)
+    runs = []
+
+    def run(scenario, directory, loaded):
+        runs.append(scenario.id)
+        time.sleep(0.01)
+        return Found(verdict=Verdict.HUNG, message="no answer (import)", ran_s=0.001, waited_s=0.005)
+
+    monkeypatch.setattr(grader, "_run", run)
+    first, second = grader.grade(rms_norm(tokens=1)), grader.grade(rms_norm(tokens=2))
+    assert (first.verdict, second.verdict) == (Verdict.HUNG, Verdict.HUNG)
+    assert len(runs) == 1
+    assert all(0 <= result.overhead_s <= result.wall_s for result in (first, second))
+    assert second.overhead_s == second.wall_s  # no graded code ran for it
+    assert first.overhead_s < first.wall_s
+
+
 def test_a_harness_out_of_memory_says_what_helps(monkeypatch, log):
     def judge(self, request):
         raise WorkerError("the trusted worker: judge\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate")

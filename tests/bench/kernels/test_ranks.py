@@ -53,12 +53,17 @@ def test_all_ranks_of_one_that_hangs_are_replaced(tmp_path):
 
 
 def test_the_repeated_call_is_made_in_order_and_joining_is_no_candidate_s_time(monkeypatch):
-    def noted(self, message, timeout_s):
-        asked.append((message["do"], timeout_s, message.get("in_order")))
-        return request(self, message, timeout_s)
+    def noted_post(self, message):
+        self.asked = message
+        post(self, message)
 
-    asked, request = [], WorkerProcess.request
-    monkeypatch.setattr(WorkerProcess, "request", noted)
+    def noted_answer(self, timeout_s):
+        asked.append((self.asked["do"], timeout_s, self.asked.get("in_order")))
+        return answer(self, timeout_s)
+
+    asked, post, answer = [], WorkerProcess.post, WorkerProcess.answer
+    monkeypatch.setattr(WorkerProcess, "post", noted_post)
+    monkeypatch.setattr(WorkerProcess, "answer", noted_answer)
     with KernelGrader(GraderSettings(device="cpu", self_test=True, timeout_s=45.0)) as opened:
         assert opened.grade(allreduce()).verdict is Verdict.PASSED
     assert {timeout_s for what, timeout_s, _ in asked if what in ("meet", "join")} == {START_TIMEOUT_S}

@@ -53,6 +53,11 @@ def test_an_answer_before_the_outputs_are_there_gains_nothing(early_us):
         assert gained_s == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize(("early_us", "told"), [(0, False), (90, False), (200, True), (2500, True)])
+def test_outputs_that_come_late_are_told_of(early_us, told):
+    assert (rounds_of(5 * US, 5 * US, early_s=early_us * US).early_s > 0) is told
+
+
 def test_time_between_being_let_go_and_saying_so_counts():
     late = compared(rounds_of(5 * US, 4 * US, woke_s=(60 + 500) * US))
     assert late.candidate_s == pytest.approx(5 * US - STEP_S)
@@ -69,7 +74,8 @@ def test_eager_calls_pay_for_their_launches_and_not_for_the_link():
     rounds = rounds_of(5 * US, 5 * US)
     eager_link_s = 6 * US
     rounds.candidate = [taken(40 * US, link_s=eager_link_s) for _ in rounds.candidate]
-    rounds = Rounds(CALLS, rounds.own_s, rounds.linked_s, eager_link_s, (False, True), rounds.baseline, rounds.candidate)
+    rounds = Rounds(CALLS, rounds.own_s, rounds.linked_s, eager_link_s, (False, True), rounds.baseline,
+                    rounds.candidate)
     assert compared(rounds).candidate_s == pytest.approx(40 * US)
     rounds.are_eager = (True, False)
     assert compared(rounds).candidate_s > 40 * US, "a link that is not known in a graph is given no credit"
@@ -97,5 +103,5 @@ def test_what_a_process_says_of_itself_is_no_more_than_a_detail():
     rounds = rounds_of(5 * US, 5 * US)
     found = comparison_of(rounds, {"own_s": 5 * US}, {"own_s": "soon", "eager_s": -1, "not_captured": "x" * 999}, 0.1)
     assert found.candidate_s == pytest.approx(5 * US - STEP_S)
-    assert found.candidate_witness_s != found.candidate_witness_s
+    assert found.candidate_eager_s != found.candidate_eager_s
     assert len(found.candidate_not_captured) == 300

@@ -54,6 +54,8 @@ def test_tags_hold_the_hash_that_was_graded_and_what_it_was_measured_against():
         "baseline_provider.silu_and_mul": "native"}
     mixed = bench(passed(rms_norm(4)), passed(rms_norm(8), baseline_provider="triton"))
     assert kernel_record.values(mixed).tags["baseline_provider.rms_norm"] == "native,triton"
+    through = bench(passed(rms_norm(4), ran_through=("conch 1.2", "quack")))
+    assert kernel_record.values(through).tags["ran_through.rms_norm"] == "conch 1.2, quack"
 
 
 def test_a_run_of_self_tests_says_so():

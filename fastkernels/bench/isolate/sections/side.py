@@ -16,7 +16,7 @@ from fastkernels.bench.isolate.sections.link import add_link, first_float, linke
 from fastkernels.bench.isolate.sections.room import Room
 from fastkernels.bench.isolate.slots import dtype_name
 from fastkernels.bench.isolate.tree import Node, describe
-from fastkernels.bench.timing.cuda_graph import NotCapturableError, capture
+from fastkernels.bench.timing.capture import NotCapturableError, capture
 
 FLUSH_BYTES = 2**28
 """What is overwritten to empty the L2 cache before a reading of the side's own: four times that of an H200."""
@@ -52,12 +52,18 @@ class Calls:
         self._graph: torch.cuda.CUDAGraph | None = None
         self.not_captured: str | None = None
 
-    def prepare(self) -> None:
-        """Capture them in a graph; where that is not possible, run them eagerly until memory is as it will be."""
-        try:
-            self._graph = capture(self.device, self._all)
-        except NotCapturableError as error:
-            self.not_captured = str(error)
+    def prepare(self, eager: str | None = None) -> None:
+        """Capture them in a graph; where that is not possible, run them eagerly until memory is as it will be.
+
+        eager: why they are not to be captured.
+        """
+        self.not_captured = eager
+        if eager is None:
+            try:
+                self._graph = capture(self.device, self._all)
+            except NotCapturableError as error:
+                self.not_captured = str(error)
+        if self.not_captured is not None:
             for _ in range(EAGER_PASSES):
                 self._all()
         torch.cuda.synchronize(self.device)
@@ -90,10 +96,10 @@ class SectionSide:
         self._calls = Calls(one, room.layout.sets, device, None if linked is None else self._link)
         self._trees: list[Node] = []
 
-    def open(self) -> Message:
-        """Make the calls ready and tell where their outputs lie; CannotBeTimedError."""
+    def open(self, eager: str | None) -> Message:
+        """Make the calls ready and tell where their outputs lie; CannotBeTimedError. eager: as in `Calls.prepare`."""
         calls = self._calls
-        calls.prepare()
+        calls.prepare(eager)
         leaves = self._leaves()
         tree = self._trees[0]
         if any(other != tree for other in self._trees):
@@ -106,21 +112,22 @@ class SectionSide:
                        for leaf in first],
             "not_captured": calls.not_captured}
 
+    def read_eager(self) -> Message:
+        """`eager_s`: median seconds of a call by itself, launch included, by this process's clock."""
+        return {"eager_s": self._launched(self._one)}
+
     def read(self) -> Message:
-        """This process's own readings, seconds a call, while nobody else is at work.
+        """The runner's readings, seconds a call, while nobody else is at work.
 
         `own_s`: a call that waits for none; `linked_s`: with its link; `eager_s`: by itself, launch included;
-        `eager_link_s`: what a link adds to calls that are launched one by one. What the baseline's process says is
-        believed; what the candidate's says is no more than a detail.
+        `eager_link_s`: what a link adds to calls that are launched one by one.
         """
         plain = Calls(self._one, min(READ_CALLS, self._room.layout.sets), self._device)
-        plain.prepare()
-        with torch.inference_mode():
-            eager = [self._launched(self._one, index) for index in range(min(EAGER_CALLS, plain.count))]
-            linked = [self._launched(self._one_linked, index) for index in range(min(EAGER_CALLS, plain.count - 1))]
-        own = Readings(plain, self._device)
-        return {"own_s": own.per_call_s(), "linked_s": Readings(self._calls, self._device).per_call_s(),
-                "eager_s": median(eager), "eager_link_s": max(0.0, median(linked or eager) - median(eager))}
+        plain.prepare(self._calls.not_captured)
+        eager_s, linked_s = self._launched(self._one), self._launched(self._one_linked)
+        readings = Readings(self._device)
+        return {"own_s": readings.per_call_s(plain), "linked_s": readings.per_call_s(self._calls), "eager_s": eager_s,
+                "eager_link_s": max(0.0, linked_s - eager_s)}
 
     def serve(self) -> Message:
         """Run sections until the bell ends them."""
@@ -140,11 +147,16 @@ class SectionSide:
     def _one_linked(self, index: int) -> None:
         self._link(self._one(index), index + 1)
 
-    def _launched(self, call: Callable[[int], Any], index: int) -> float:
-        started = time.perf_counter()
-        call(index)
-        torch.cuda.synchronize(self._device)
-        return time.perf_counter() - started
+    def _launched(self, call: Callable[[int], Any]) -> float:
+        """Median seconds of EAGER_CALLS calls, each until the device is done."""
+        seconds = []
+        with torch.inference_mode():
+            for index in range(max(1, min(EAGER_CALLS, self._room.layout.sets - 1))):
+                started = time.perf_counter()
+                call(index)
+                torch.cuda.synchronize(self._device)
+                seconds.append(time.perf_counter() - started)
+        return median(seconds)
 
     def _leaves(self) -> list[torch.Tensor]:
         """Tensors of all outputs, call by call."""
@@ -167,22 +179,23 @@ class SectionSide:
 class Readings:
     """Times of calls by this process's clock, the L2 cache emptied before each reading, launching left out."""
 
-    def __init__(self, calls: Calls, device: torch.device) -> None:
-        self._calls, self._device = calls, device
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._flushed = torch.zeros(FLUSH_BYTES // 4, dtype=torch.int32, device=device)
+        nothing = capture(device, lambda: torch._foreach_zero_([self._flushed[:1]]))
+        self._launch_s = median(self._taken_s(nothing.replay) for _ in range(OWN_READINGS))
 
-    def per_call_s(self) -> float:
+    def per_call_s(self, calls: Calls) -> float:
         """Median of OWN_READINGS, seconds a call."""
-        nothing = capture(self._device, lambda: torch._foreach_zero_([self._flushed[:1]]))
-        readings, launches = [], []
+        readings = []
         for _ in range(OWN_READINGS):
             self._flushed.fill_(1)
             torch.cuda.synchronize(self._device)
-            started = time.perf_counter()
-            self._calls.run()
-            readings.append(time.perf_counter() - started)
-            started = time.perf_counter()
-            nothing.replay()
-            torch.cuda.synchronize(self._device)
-            launches.append(time.perf_counter() - started)
-        return max(0.0, median(readings) - median(launches)) / self._calls.count
+            readings.append(self._taken_s(calls.run))
+        return max(0.0, median(readings) - self._launch_s) / calls.count
+
+    def _taken_s(self, work: Callable[[], None]) -> float:
+        started = time.perf_counter()
+        work()
+        torch.cuda.synchronize(self._device)
+        return time.perf_counter() - started

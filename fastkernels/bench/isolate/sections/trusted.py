@@ -3,11 +3,13 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import nn
 
 from fastkernels.bench.grade import CallOutcome, Draw, Finding, Judge
+from fastkernels.bench.grade.tree import tensors
 from fastkernels.bench.isolate.arena import Arena
 from fastkernels.bench.isolate.bits import rolled, same_bits
 from fastkernels.bench.isolate.protocol import Message
@@ -20,9 +22,12 @@ from fastkernels.bench.isolate.sections.idle import BusyError
 from fastkernels.bench.isolate.sections.link import linked_input
 from fastkernels.bench.isolate.sections.room import Room, plan
 from fastkernels.bench.isolate.sections.standstill import AwakeError
+from fastkernels.bench.isolate.service import private_copy
 from fastkernels.bench.isolate.tree import rebuild
 from fastkernels.manifest import Scenario
 from fastkernels.results import Verdict
+from fastkernels.runtime.invoke import invoke
+from fastkernels.runtime.op import tensor_bytes
 
 SPAN_OF_L2 = 20
 """Copies of the weights take this many times the L2 cache: whoever keeps part of them there gains 5 % at most."""
@@ -30,6 +35,17 @@ SPAN_OF_L2 = 20
 MOST_COPIES = 64
 LEAST_BYTES = 2**18
 """Weights of fewer bytes are not copied: reading them hides behind reading inputs."""
+
+FEWEST_SETS, FEW_SETS = 2, 6
+"""A section has FEWEST_SETS in any case, and FEW_SETS where that many fit in MEMORY_SHARE."""
+
+MEMORY_SHARE = 1 / 16
+"""Part of the device's memory that inputs and outputs of a section may take: there are two of each, and what draws
+them takes as much again."""
+
+SMALL_BYTES, BLOCK_BYTES, MOST_BLOCKS = 2**20, 2 * 2**20, 192
+"""torch's allocator puts tensors of up to SMALL_BYTES into blocks of BLOCK_BYTES; the outputs of a section shall lie in
+MOST_BLOCKS at most, since another process takes 0.4 ms to open one."""
 
 SIDES = ("baseline", "candidate")
 
@@ -46,9 +62,13 @@ class TrustedSections:
         self._clock: SectionClock | None = None
         self._judge = Judge(module, scenario)
 
-    def plan(self, sets: int) -> Message:
-        """Lay out rooms of `sets` sets, with weights and first inputs in them; where they lie."""
+    def plan(self, message: Message) -> Message:
+        """Lay out rooms of about as many sets as are `wanted`, with weights and first inputs in them; where they lie.
+
+        Of at most `most` sets, and of as many as fit in `bytes` with their outputs.
+        """
         inputs = self._draw(self._scenario.tokens)
+        sets = self._sets(message, inputs)
         copies = _copies(self._module, self._device)
         self._layout = layout = plan(self._own if copies > 1 else {}, min(copies, sets), inputs, sets,
                                     prescribes(self._scenario))
@@ -71,6 +91,19 @@ class TrustedSections:
         torch.cuda.synchronize(self._device)
         return {"layout": layout.to_dict(),
                 "rooms": {side: {"shared": arena.reference()} for side, arena in self._arenas.items()}}
+
+    def _sets(self, message: Message, inputs: Mapping[str, Any]) -> int:
+        """How many sets there are to be. Outputs are taken to be like those of the baseline's call on one."""
+        with torch.inference_mode():
+            outputs = tensors(invoke(self._module, {name: private_copy(value) for name, value in inputs.items()}))
+        sizes = [value.nbytes for value in outputs.values()]
+        small = max((size for size in sizes if 0 < size <= SMALL_BYTES), default=0)
+        memory = int(torch.cuda.get_device_properties(self._device).total_memory * MEMORY_SHARE)
+        size = max(1, sum(sizes) + tensor_bytes(*(
+            value for value in inputs.values() if isinstance(value, torch.Tensor))))
+        fitting = max(min(message["bytes"], memory) // size, min(FEW_SETS, memory // size))
+        blocks = MOST_BLOCKS * (BLOCK_BYTES // small) if small else message["most"]
+        return int(max(FEWEST_SETS, min(message["wanted"], message["most"], fitting, blocks)))
 
     def meet(self, message: Message, bells: Mapping[str, int]) -> Message:
         """Begin with what both sides have told; bells: descriptors. ProtocolError for nonsense."""

@@ -4,7 +4,7 @@ import ctypes
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-ROOM_BYTES = 4096
+ROOM_BYTES = 8192
 """What a starter's own words and environment leave free for those of its workers."""
 
 _BOUNDS = slice(45, 49)

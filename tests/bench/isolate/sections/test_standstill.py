@@ -53,11 +53,15 @@ def test_who_runs_while_it_should_stand_still_is_found(tree):
     still = Standstill(root)
     still.stop()
     os.kill(pids[1], signal.SIGCONT)  # as a timer of the process's own sends it
-    end = time.monotonic() + 10
     with pytest.raises(AwakeError, match="ran for"):
-        while time.monotonic() < end:
-            still.check()
+        check_for(still, 10)
     still.go_on()
+
+
+def check_for(still, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        still.check()
 
 
 def test_a_family_sees_who_has_come_and_forgets_who_is_gone(tree):

@@ -42,6 +42,7 @@ class Event(ctypes.Structure):
 
 
 def wake_for_ever():
+    signal.signal(signal.SIGCONT, lambda *_: None)  # the kernel gives up timers whose signal is ignored
     libc, timer = ctypes.CDLL(None), ctypes.c_void_p()
     libc.timer_create(time.CLOCK_MONOTONIC, ctypes.byref(Event(None, signal.SIGCONT, 0)), ctypes.byref(timer))
     every_ms = (ctypes.c_long * 4)(0, 1_000_000, 0, 1_000_000)
