@@ -54,7 +54,7 @@ SECTIONS, READY, OWN_CLOCKS = (PLAIN + name for name in ("timed sections", "sect
 CALLED, BATCHES, COMPARED = "witness: N and 2N calls", "witness: batches of secret inputs", "sections: outputs compared"
 WATCHED, JUDGED, LEFT = "sections: idle device", "sections: drawn calls judged", "sections: what calls have changed"
 FLOOR, RELOADED, GATES = "floor: work and peaks", "new weights loaded", "gates"
-MORE, AGAIN, AFTER = "further draws", "the same draw again", "call after timing"
+MORE, AGAIN, AFTER, SWEPT = "further draws", "the same draw again", "call after timing", "sweep of token counts"
 
 WHAT = {
     BUILT: "the candidate is imported and built, the baseline too, weights are laid out",
@@ -74,17 +74,18 @@ WHAT = {
     RELOADED: "a call with other weights",
     GATES: "calls in the ways of an engine",
     MORE: "all draws but the first: other seeds, shapes and hard values",
-    AGAIN: "the first draw's call made again",
+    AGAIN: "a draw's call made again: the first one in order, the last one between guard bands",
+    SWEPT: "small calls at many token counts, all judged",
     AFTER: "CPU: a call on new values in the memory of timed calls",
 }
 """What a part is."""
 
 PARTS = {
     "import": BUILT, "prepare": BUILT, "build": BUILT, "keep": SETS, "measure": ROUNDS, "eager": ROUNDS,
-    "replay": CALLED, "work": FLOOR, "peaks": FLOOR, "reload": RELOADED, "draw_batch": BATCHES, "batch": BATCHES,
-    "judge_batch": BATCHES, "gate": GATES, "judge_alone": GATES, "plan_rooms": READY, "open_room": READY,
-    "leave_room": READY, "meet_sides": READY, "serve": READY, "end_sections": READY, "round": READY,
-    "read_own_clock": OWN_CLOCKS, "leave_rooms": LEFT,
+    "replay": CALLED, "work": FLOOR, "peaks": FLOOR, "reload": RELOADED, "draw_sweep": SWEPT, "sweep": SWEPT,
+    "judge_sweep": SWEPT, "draw_batch": BATCHES, "batch": BATCHES, "judge_batch": BATCHES, "gate": GATES,
+    "judge_alone": GATES, "plan_rooms": READY, "open_room": READY, "leave_room": READY, "meet_sides": READY,
+    "serve": READY, "end_sections": READY, "round": READY, "read_own_clock": OWN_CLOCKS, "leave_rooms": LEFT,
 }
 """Part of a request by its name; those of a call and its judging belong to the draw before them."""
 

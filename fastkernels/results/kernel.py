@@ -150,9 +150,9 @@ class Timing:
     stopped: str
     """Why timing ended: `num_runs`, `interval` (tight enough) or `max_time`."""
     baseline_eager_s: float
-    """Median latency of one eager baseline call, launch included, seconds."""
+    """Median latency of one eager baseline call, launch included, seconds; on a CPU that is any call."""
     candidate_eager_s: float
-    """The same of a candidate call, by its process's clock; on a CPU by the supervisor's where that contradicts it."""
+    """The same of a candidate call, as its process reads it."""
     baseline_witness_s: float
     """Seconds a baseline call by the supervisor's own clock: of N against 2N calls on a CPU; `baseline_s` on CUDA."""
     candidate_witness_s: float
@@ -168,9 +168,9 @@ class Timing:
     candidate_roofline: float
     """roofline_s over candidate_s."""
     baseline_samples_s: tuple[float, ...] = ()
-    """Every timed baseline call, seconds."""
+    """Every timed baseline call, seconds; with `sections` one for each round."""
     candidate_samples_s: tuple[float, ...] = ()
-    """Every timed candidate call, seconds."""
+    """The same of the candidate."""
     baseline_clock: str = "process"
     """Whose clock timed the baseline: `process` on a CPU, `supervisor` on CUDA."""
     candidate_clock: str = "process"

@@ -1,4 +1,4 @@
-"""Whether the candidate's processes rest while only the baseline is at work: no hog beside it, no work done ahead."""
+"""Whether the candidate's processes rest while only the baseline is at work on a CPU: no hog, no work done ahead."""
 
 import secrets
 import time

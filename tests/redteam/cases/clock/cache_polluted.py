@@ -4,6 +4,7 @@ seen: first here
 target: L1/rms_norm
 expect: timing_tampered
 twin: joined_threads
+needs: cpu
 options: --fk-model=large
 """
 

@@ -4,6 +4,7 @@ seen: first here
 target: L1/rms_norm
 expect: timing_tampered, too_fast, wrong_values, wrong_scale
 twin: workspace_cache
+needs: cpu
 options: --fk-model=large
 """
 
