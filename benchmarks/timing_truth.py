@@ -1,8 +1,9 @@
 """Times of the grader against CUPTI in a process of its own: `python benchmarks/timing_truth.py --output FILE`.
 
 Baselines of ten operators at five token counts, each graded against itself. The truth is what CUPTI records of their
-kernels in a CUDA graph over as many sets of inputs and copies of the weights as the L2 cache cannot hold, so that all
-lie cold, with nothing else in the process. A second column has eager calls with twice the L2 cache written before each.
+kernels in a CUDA graph over hundreds of sets of inputs, and of weights of 256 KiB and more as many copies as the L2
+cache cannot hold; the cache is written over before each replay. Nothing else is in the process. A second column has
+eager calls with twice the L2 cache written before each.
 """
 
 import argparse
@@ -27,9 +28,12 @@ POINTS = 5
 """Token counts of each operator, spread over those that it has."""
 
 SPAN_BYTES = 10**9
-"""Inputs and weights that a graph's calls rotate over, at least; 128 calls at most."""
+"""Inputs, and weights, that a graph's calls rotate over where so many are not too small; MOST_CALLS at most."""
 
-MOST_CALLS = 128
+MOST_CALLS = 512
+FLUSH_BYTES = 2**28
+"""What is written before each replay, so that every set lies cold."""
+
 REPLAYS = 5
 LONG_S, MOST, MOST_S = 5e-6, 0.03, 0.15e-6
 """Over LONG_S a time may be off by MOST, a fraction; below by MOST_S."""
@@ -138,8 +142,10 @@ def truth(scenario: Scenario) -> tuple[float, float]:
     with torch.inference_mode():
         graph = capture(device, run)
         flushed = median(CuptiTimer(device).measure(one, 40))
-        readings = []
+        readings, flush = [], torch.zeros(FLUSH_BYTES // 4, dtype=torch.int32, device=device)
         for _ in range(REPLAYS):
+            flush.fill_(1)
+            torch.cuda.synchronize()
             with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as record:
                 graph.replay()
                 torch.cuda.synchronize()

@@ -17,11 +17,15 @@ LEAD_IN = 2
 """Calls that are made first, to see what a call takes: some candidates compile or tune anew for each count."""
 
 LEAD_INS = 3
-"""Times that so few are made where they take long."""
+"""Times, at least, that so few are made where they take long."""
 
-LONGEST_S = {"cpu": 10.0, "cuda": 1.0}
+LONGEST_S = {"cpu": 10.0, "cuda": 2.0}
 """The other calls are made where they take no longer than this together, by the shortest of those so far. On a CPU
 these are CPU seconds of the candidate's processes: other load, which lengthens those too, shall not shorten a sweep."""
+
+SPENT_S = {"cpu": 0.0, "cuda": 2.0}
+"""Time that is spent on few at a time in any case, where the others would take longer: on CUDA the first calls of a
+process compile, and those that follow need not."""
 
 PATIENCE = 4
 """A message has so many calls at most that they take this part of the time limit, by the clock."""
@@ -38,7 +42,8 @@ def sweep(attempt: Attempt) -> None:
     if "why_not" in drawn:
         attempt.found.sweep = f"none: {drawn['why_not']}"
         return
-    counts, done, lead_ins, size, call_s = drawn["counts"], 0, 1, LEAD_IN, float("inf")
+    counts, done, lead_ins, size, call_s, spent_s = drawn["counts"], 0, 1, LEAD_IN, float("inf"), 0.0
+    longest_s = LONGEST_S[attempt.workers.device]
     while done < len(counts):
         part = range(done, min(len(counts), done + size))
         with attempt.share.on_the_device():
@@ -48,9 +53,9 @@ def sweep(attempt: Attempt) -> None:
             right = _right(attempt, drawn, part, answer)
         if not right:
             return
-        done, call_s = part.stop, min(call_s, took_s / len(part))
-        fits = (len(counts) - done) * call_s <= LONGEST_S[attempt.workers.device]
-        if not fits and lead_ins == LEAD_INS:
+        done, call_s, spent_s = part.stop, min(call_s, took_s / len(part)), spent_s + took_s
+        fits = (len(counts) - done) * call_s <= longest_s
+        if not fits and lead_ins >= LEAD_INS and spent_s > SPENT_S[attempt.workers.device]:
             break
         lead_ins += not fits
         size = max(LEAD_IN, most) if fits else LEAD_IN

@@ -12,7 +12,8 @@ from fastkernels.bench.kernels.pipeline import Attempt, run
 DRAWN = {"inputs": [], "arenas": {}, "bytes": 8, "strided": False}
 REPLIES = {
     "prepare": {"draws": 3, "provider": "native", "weights": [], "arenas": {}, "weight_bytes": 64}, "draw": DRAWN,
-    "reload": {"index": 1, "weights": [], "arenas": {}}, "call": {"slots": []}, "gate": {"slots": []},
+    "reload": {"index": 1, "weights": [], "columns": {}, "arenas": {}}, "call": {"slots": []}, "gate": {"slots": []},
+    "draw_sweep": {"why_not": "too dear"},
     "judge": {"finding": {"verdict": "passed", "message": "", "correctness": None}},
     "judge_alone": {"finding": {"verdict": "passed", "message": "", "correctness": None}},
 }
@@ -59,8 +60,9 @@ def test_on_a_cpu_everything_is_done_while_nobody_times(monkeypatch):
 def test_on_cuda_others_may_time_beside_imports_and_compilation(monkeypatch):
     attempt, asked = graded(monkeypatch, "cuda", gates=("compile",))
     assert [do for do, held in asked if not held] == ["import", "build", "call", "gate"]
-    assert asked.count(("call", 1)) == 4  # two more draws, the first one again, other weights
-    assert attempt.found.waited_s == 10 * 0.25  # prepare, five around draws, reload and its call, two around the gate
+    assert asked.count(("call", 1)) == 5  # two more draws, the first one again, one between guard bands, other weights
+    # prepare, six around draws, the sweep's, reload and its call, two around the gate
+    assert attempt.found.waited_s == 12 * 0.25
 
 
 @pytest.mark.parametrize("gate", ["strided", "cuda_graph"])

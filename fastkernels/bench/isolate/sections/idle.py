@@ -13,8 +13,8 @@ from fastkernels.errors import FastKernelsError
 
 WATCH_NS = 3_000_000
 MOST_GAP_NS = 200_000
-PATIENCE_S = 2.0
-"""How long work that was queued before may take to drain."""
+PATIENCE_S = 10.0
+"""How long work that was queued before, and calls that other graders make beside timing, may take to end."""
 
 
 class BusyError(FastKernelsError):

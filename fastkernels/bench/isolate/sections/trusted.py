@@ -12,7 +12,7 @@ from fastkernels.bench.grade import CallOutcome, Draw, Finding, Judge
 from fastkernels.bench.grade.tree import tensors
 from fastkernels.bench.isolate.arena import Arena
 from fastkernels.bench.isolate.bits import rolled, same_bits
-from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.isolate.protocol import Message, ProtocolError
 from fastkernels.bench.isolate.sections.bell import Bell, LateError
 from fastkernels.bench.isolate.sections.check import compare_all, undone
 from fastkernels.bench.isolate.sections.clock import SectionClock, TimedSide
@@ -127,7 +127,7 @@ class TrustedSections:
             if message["number"] == 0:
                 self._clock.begin()
             taken, wrong = self._clock.round(message["candidate_first"])
-        except (LateError, BusyError, AwakeError) as error:
+        except (LateError, BusyError, AwakeError, ProtocolError) as error:
             self._clock.end()
             return {"failed": type(error).__name__, "side": getattr(error, "side", "candidate"), "why": str(error)}
         reply: Message = {side: asdict(one) for side, one in taken.items()}
