@@ -5,7 +5,6 @@ import importlib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from math import prod
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from fastkernels.bench.grade import (
     plan_draws,
     randomise_weights,
 )
+from fastkernels.bench.isolate.answers import read_answer
 from fastkernels.bench.isolate.arena import Arena
 from fastkernels.bench.isolate.batch import Called, hand_over
 from fastkernels.bench.isolate.bits import rolled, same_bits
@@ -39,7 +39,6 @@ from fastkernels.bench.isolate.slots import Slot
 from fastkernels.bench.isolate.sweep import Sweep, no_answer
 from fastkernels.bench.isolate.sweep_calls import one_thread
 from fastkernels.bench.isolate.sweep_plan import Planner
-from fastkernels.bench.isolate.tree import rebuild
 from fastkernels.bench.isolate.work import measure_work
 from fastkernels.bench.timing import describe_environment
 from fastkernels.bench.timing.peaks import measure_peaks
@@ -344,37 +343,11 @@ class BaselineService(Service):
         return Draw(name=f"fresh@t{tokens}", tokens=tokens, seed=secrets.randbits(63), hard="normal",
                     lengths_seed=lengths_seed)
 
-    def _leaves(self, answer: Message) -> list[torch.Tensor]:
-        """The tensors that the candidate says its outputs are."""
-        if answer["slots"] is None:
-            return [_unseen(shape) for shape in answer["shapes"]]
-        slots = [Slot.from_dict(data) for data in answer["slots"]]
-        for slot in slots:
-            if prod(slot.shape) * slot.itemsize != slot.extent_bytes:
-                raise ProtocolError(f"{slot.name}: an output whose elements overlap or lie apart")
-        return [self.outputs.tensor(slot) for slot in slots]
-
     def _outcome(self, answer: Message, prefix: str) -> CallOutcome:
-        """Read the candidate's answer with distrust: every slot and node is checked.
-
-        Read means copied, before any reference is computed: the candidate may still write where it lay. On CUDA its
-        inputs, caches of gigabytes among them, are left where they are.
-        """
-        leaves = [leaf if leaf.is_meta else leaf.clone() for leaf in self._leaves(answer)]
-        used: set[int] = set()
-        outputs = rebuild(answer["tree"], leaves, used)
-        if len(used) != len(leaves):
-            raise ProtocolError("a tree that lacks some of the outputs")
-        damaged = self.inputs.damaged()
+        """What an answer says of a call whose inputs lie in the arena under `prefix` and their names."""
         after = {slot.name.removeprefix(prefix): self.inputs.tensor(slot) for slot in self._slots
                  if slot.name.startswith(prefix)}
-        if self.device.type == "cpu":
-            after = {name: private_copy(value) for name, value in after.items()}
-        inputs_after = {name: after.get(name, value) for name, value in self._before.items()}
-        return CallOutcome(outputs=outputs, inputs_after=inputs_after, aliases=answer["aliases"],
-                           weights_changed=[*answer["weights_changed"]], structure=answer["tree"],
-                           canaries=[*([] if damaged is None else [damaged.rpartition("/")[2]]),
-                                     *answer.get("canaries", [])])
+        return read_answer(answer, self.outputs, {**self._before, **after}, self.inputs.damaged())
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -387,13 +360,6 @@ def _moved_along(inputs: Mapping[str, Any], by: int) -> dict[str, Any]:
     return {name: private_copy(value).copy_(rolled(value, by))
             if isinstance(value, torch.Tensor) and value.is_floating_point() else value
             for name, value in inputs.items()}
-
-
-def _unseen(data: Any) -> torch.Tensor:
-    """A tensor without contents, for an output too large to be right."""
-    shape, dtype = data
-    slot = Slot.from_dict({"name": "output", "offset": 0, "shape": shape, "stride": [0] * len(shape), "dtype": dtype})
-    return torch.empty(slot.shape, dtype=slot.torch_dtype, device="meta")
 
 
 def _plain(finding: Finding) -> dict[str, Any]:

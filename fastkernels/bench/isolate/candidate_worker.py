@@ -27,10 +27,11 @@ from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.ran_through import CallTrace
 from fastkernels.bench.isolate.rank_peers import Peers
 from fastkernels.bench.isolate.reload import Columns, copy_columns
+from fastkernels.bench.isolate.sections.copies import can_be_moved, modules_on, moved_calls
 from fastkernels.bench.isolate.sections.room import Room
-from fastkernels.bench.isolate.sections.side import CannotBeTimedError
-from fastkernels.bench.isolate.service import Service, called_on
+from fastkernels.bench.isolate.service import Service
 from fastkernels.bench.isolate.slots import Slot, dtype_name, end_of, plan_slots
+from fastkernels.bench.isolate.spans import shared_memory
 from fastkernels.bench.isolate.tree import describe
 from fastkernels.bench.timing.capture import NotCapturableError
 from fastkernels.manifest import Scenario
@@ -43,9 +44,6 @@ from fastkernels.runtime.weights import finish_weights
 CLOCKED = ("batch", "replay", "serve")
 """Requests that the supervisor's clock times. What a candidate has loaded is looked through after the next one then: it
 takes 0.1 to 0.5 ms."""
-
-COPIES_S = 10.0
-"""Longest that loading copies of the weights may take, where each needs a module of its own."""
 
 IN_PROCESS = ("TORCHINDUCTOR_COMPILE_THREADS", "1")
 """Has torch.compile compile in the process that calls. By default its first call starts a pool of as many processes as
@@ -261,39 +259,22 @@ class CandidateService(Service):
 
     def with_copies(self, room: Room) -> list[Callable[..., object]]:
         """The module with each copy of the weights: its parameters moved there, or modules of their own."""
-        module = self._module
-        assert module is not None
+        assert self._module is not None
         copies = [room.weights_of(copy) for copy in range(room.layout.copies)]
-        held = dict(module.named_parameters())
-        if held.keys() != copies[0].keys() or not all(_may_stand_for(copies[0][name], held[name]) for name in held):
-            return self._modules_on(copies)
-        self._moved = [(tensor, tensor.data) for tensor in held.values()]
-        return [called_on(module, [(held[name], view) for name, view in copy.items()]) for copy in copies]
+        if can_be_moved(self._module, copies[0]):
+            self._moved, calls = moved_calls(self._module, copies)
+            return calls
+        assert self._overlay is not None
+        scenario = Scenario.from_dict(self._built["scenario"])
+        cls = getattr(self._overlay.module(scenario.relative_module), scenario.class_name)
+        given = {slot.name: self.weights.tensor(slot) for slot in map(Slot.from_dict, self._built["weights"])}
+        return modules_on(lambda: build(cls, scenario, self.device), [{**given, **copy} for copy in copies])
 
     def own_weights(self) -> None:
         """Undo what `with_copies` has done to the module."""
         for tensor, own in self._moved:
             tensor.data = own
         self._moved = []
-
-    def _modules_on(self, copies: list[dict[str, torch.Tensor]]) -> list[Callable[..., object]]:
-        """A module for each copy of the weights, for those that keep what they make of them."""
-        assert self._overlay is not None
-        scenario = Scenario.from_dict(self._built["scenario"])
-        cls = getattr(self._overlay.module(scenario.relative_module), scenario.class_name)
-        given = {slot.name: self.weights.tensor(slot) for slot in map(Slot.from_dict, self._built["weights"])}
-        modules: list[Callable[..., object]] = []
-        end = time.monotonic() + COPIES_S
-        for copy in copies:
-            if time.monotonic() > end:
-                raise CannotBeTimedError(f"{len(copies)} copies of its weights take longer to load than {COPIES_S:g} s")
-            module = build(cls, scenario, self.device)
-            with torch.no_grad():
-                for name, tensor in state_of(module).items():
-                    tensor.copy_(copy.get(name, given[name]))
-            finish_weights(module)
-            modules.append(module)
-        return modules
 
     def free(self) -> None:
         """Free what the scenario before has left."""
@@ -343,7 +324,8 @@ class CandidateService(Service):
     def _report(self, inputs: dict[str, Any], outputs: Any) -> Message:
         self._leaves = []
         tree = describe(outputs, self._leaves)
-        aliases = self._aliases(inputs)
+        assert self._module is not None
+        aliases = shared_memory(self._leaves, inputs, everything_of(self._module), self._previous)
         self._previous = self._leaves
         return {"tree": tree, "aliases": aliases, "slots": self._place(), **self._sizes()}
 
@@ -366,16 +348,6 @@ class CandidateService(Service):
         same_shape = [name for name in self._kept if name not in gone]
         same = same_bits if whole else partial(same_sample, size=SAMPLED_BYTES)
         return gone + [name for name in same_shape if not same(self._kept[name], now[name])]
-
-    def _aliases(self, inputs: dict[str, Any]) -> list[list[Any]]:
-        """[leaf, what] for each output that shares memory with an input, a weight or an output of the call before."""
-        assert self._module is not None
-        places = [(f"input {name}", _span(value)) for name, value in inputs.items() if isinstance(value, torch.Tensor)]
-        places += [(f"weight {name}", _span(tensor)) for name, tensor in everything_of(self._module).items()]
-        places += [("previous call", _span(tensor)) for tensor in self._previous]
-        spans = [_span(leaf) for leaf in self._leaves]
-        found = [[i, what] for i, span in enumerate(spans) for what, place in places if _overlap(span, place)]
-        return found + [[i, f"output {j}"] for i in range(len(spans)) for j in range(i) if _overlap(spans[i], spans[j])]
 
     def _failed(self, error: Exception, verdict: Verdict, phase: str) -> Message:
         found = failure(error, verdict, phase)
@@ -401,22 +373,3 @@ def _difference(expected: dict[str, Slot], found: dict[str, torch.Tensor]) -> st
         if got != (slot.shape, slot.dtype):
             return f"{name}: {got[1]} {list(got[0])} where the baseline has {slot.dtype} {list(slot.shape)}"
     return ""
-
-
-def _span(tensor: torch.Tensor) -> tuple[str, int, int]:
-    """Device and address range of a tensor's elements."""
-    if tensor.numel() == 0 or tensor.device.type == "meta":
-        return "", 0, 0
-    extent = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True)) + 1
-    return str(tensor.device), tensor.data_ptr(), tensor.data_ptr() + extent * tensor.element_size()
-
-
-def _overlap(a: tuple[str, int, int], b: tuple[str, int, int]) -> bool:
-    return a[0] == b[0] and a[1] < b[2] and b[1] < a[2]
-
-
-def _may_stand_for(view: torch.Tensor, tensor: torch.Tensor) -> bool:
-    """Whether nothing but the address differs."""
-    plain = type(tensor) in (torch.Tensor, nn.Parameter, nn.Buffer)
-    return (plain and view.dtype == tensor.dtype and view.shape == tensor.shape and view.stride() == tensor.stride()
-            and same_bits(view, tensor))
