@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -41,8 +42,11 @@ def test_a_killed_supervisor_loses_nothing_that_was_finished_and_leaves_no_orpha
 
 def spins(pid):
     """Whether a worker has worked for longer than it takes to start: it is in the scenario that hangs."""
-    children = psutil.Process(pid).children(recursive=True)
-    return any("--role" in child.cmdline() and child.cpu_times().user > 1 for child in children)
+    for child in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):  # one that is about to be reaped, such as a probe's
+            if "--role" in child.cmdline() and child.cpu_times().user > 1:
+                return True
+    return False
 
 
 def wait_until(condition, timeout_s):
