@@ -117,6 +117,15 @@ class SectionClock:
     outputs: list[torch.Tensor] = field(default_factory=list)
     """What the drawn call of the last section returned."""
 
+    def __post_init__(self) -> None:
+        self._flushed = torch.zeros(FLUSH_BYTES // 4, dtype=torch.int32, device=self.device)
+        self._idle = IdleDevice(self.device)
+        self._leaves: dict[str, list[Leaf]] = {}
+        self._scales: list[float] = []
+        if [(leaf.shape, leaf.dtype) for leaf in self.baseline.leaves] \
+                != [(leaf.shape, leaf.dtype) for leaf in self.candidate.leaves]:
+            raise ProtocolError("outputs of timed calls have other shapes or dtypes than those before")
+
     def before(self, call: int) -> dict[str, Any]:
         """Inputs of a call of the candidate's before it was made: as drawn, and what the call before it has added."""
         found = self.fresh.before(call)
@@ -126,15 +135,6 @@ class SectionClock:
         if call and name is not None and leaf is not None:
             add_link(found[name], self.candidate.output(call - 1, leaf), self.fresh.narrow)
         return found
-
-    def __post_init__(self) -> None:
-        self._flushed = torch.zeros(FLUSH_BYTES // 4, dtype=torch.int32, device=self.device)
-        self._idle = IdleDevice(self.device)
-        self._leaves: dict[str, list[Leaf]] = {}
-        self._scales: list[float] = []
-        if [(leaf.shape, leaf.dtype) for leaf in self.baseline.leaves] \
-                != [(leaf.shape, leaf.dtype) for leaf in self.candidate.leaves]:
-            raise ProtocolError("outputs of timed calls have other shapes or dtypes than those before")
 
     def begin(self) -> None:
         """Wait for both sides and hold them still."""

@@ -60,6 +60,8 @@ class TrustedSections:
         self._arenas, self._draw, self._written = arenas, draw, written
         self._own = {name: parameter.data for name, parameter in module.named_parameters()}
         self._clock: SectionClock | None = None
+        self._secret = 0
+        """The copy of the weights on which drawn calls are judged by the rules."""
         self._judge = Judge(module, scenario)
 
     def plan(self, message: Message) -> Message:
@@ -108,16 +110,20 @@ class TrustedSections:
     def meet(self, message: Message, bells: Mapping[str, int]) -> Message:
         """Begin with what both sides have told; bells: descriptors. ProtocolError for nonsense."""
         copies = max(1, self._layout.copies)
-        secret = secrets.randbelow(copies)
-        self._hold(secret)
-        baseline, candidate = (
-            TimedSide(side, room, Bell(bells[side]), message["pids"][side], message[side], self._device,
-                      is_trusted=side == "baseline", written=self._written)
-            for side, room in zip(SIDES, self._rooms, strict=True))
-        for side in (baseline, candidate):
-            side.bell.reset()
-        self._clock = SectionClock(self._device, baseline, candidate, self._fresh, message["timeout_s"],
-                                   [call for call in range(self._layout.sets) if call % copies == secret])
+        self._secret = secrets.randbelow(copies)
+        self._hold(self._secret)
+        sides: list[TimedSide] = []
+        try:
+            for side, room in zip(SIDES, self._rooms, strict=True):
+                sides.append(TimedSide(side, room, Bell(bells[side]), message["pids"][side], message[side],
+                                       self._device, is_trusted=side == "baseline", written=self._written))
+                sides[-1].bell.reset()
+            self._clock = SectionClock(self._device, sides[0], sides[1], self._fresh, message["timeout_s"],
+                                       range(self._secret, self._layout.sets, copies))
+        except BaseException:
+            for opened in sides:
+                opened.blocks.close()
+            raise
         return {}
 
     def round(self, message: Message) -> Message:
@@ -145,12 +151,12 @@ class TrustedSections:
 
     def leave(self) -> Message:
         """Let go of everything; a finding where the candidate has changed what it must not."""
+        self._hold(None)
         if self._clock is None:
             return {}
         torch.cuda.synchronize(self._device)
         self._clock.close()
         self._clock = None
-        self._hold(None)
         return self._changed()
 
     def _hold(self, copy: int | None) -> None:
@@ -169,9 +175,9 @@ class TrustedSections:
         """What to say of a call whose outputs were not the baseline's when they were compared."""
         assert self._clock is not None
         clock, side = self._clock, self._clock.candidate
-        copies = max(1, self._layout.copies)
-        self._hold(call % copies)
+        self._hold(call % max(1, self._layout.copies))
         finding = self._judged(call, [side.output(call, leaf).clone() for leaf in range(len(side.leaves))])
+        self._hold(self._secret)
         if not finding.verdict.ok:
             return Finding(finding.verdict, f"{finding.message} (in a timed section)")
         again = clock.compared(side)
@@ -205,7 +211,6 @@ class TrustedSections:
         verdict = Verdict.MUTATED_WEIGHT if weights else by_inputs
         what = ", ".join(weights or inputs) or "memory beside the inputs"
         return {"finding": {"verdict": str(verdict), "message": f"timed calls changed {what}", "correctness": None}}
-
 
     def _beside_differs(self) -> bool:
         """Whether memory between tensors was written to, once what calls may change is made alike."""
