@@ -158,8 +158,8 @@ OPTIONS = (
            "PyTorch) or vllm (vLLM's own modules, where it is installed).", "NAME", baseline, "auto", ini=True),
     Option("num_warmup", "Warm-up calls of each side before timing on a CPU; on CUDA whole sections warm up.", "N",
            whole, 10, ini=True, needs_timing=True),
-    Option("num_runs", "Most timed calls of each side on a CPU; on CUDA 24 rounds, each of a section of up to 512 calls "
-           "on either side, for each 100 of them. Timing stops early when the interval is tight.", "N",
+    Option("num_runs", "Most timed calls of each side on a CPU; on CUDA 24 rounds, each of a section of up to 512 "
+           "calls on either side, for each 100 of them. Timing stops early when the interval is tight.", "N",
            partial(whole, least=1), 100, ini=True, needs_timing=True),
     Option("max_time", "Most seconds that timing one scenario may take.", "SECONDS", positive, 1.0, ini=True,
            needs_timing=True),
