@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from fastkernels.bench.isolate.baseline_worker import BaselineService
 from fastkernels.bench.isolate.protocol import Message
+from fastkernels.bench.isolate.sections.copies import called_on
 from fastkernels.bench.isolate.sections.room import Room
-from fastkernels.bench.isolate.service import called_on
 from fastkernels.manifest import Scenario
 
 

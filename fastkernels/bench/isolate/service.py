@@ -148,12 +148,8 @@ class Service:
 
     def section_call(self, room: Room) -> Callable[[int], Any]:
         """Makes call `i` of a timed section, with the copy of the weights that is its turn."""
-        layout = room.layout
-        if not layout.copies:
-            calls = [prepared(self.bare_call(), room.set_of(index)) for index in range(layout.sets)]
-            return lambda index: calls[index]()
-        callers = self.with_copies(room)
-        calls = [prepared(callers[index % layout.copies], room.set_of(index)) for index in range(layout.sets)]
+        callers = self.with_copies(room) if room.layout.copies else [self.bare_call()]
+        calls = [prepared(callers[index % len(callers)], room.set_of(index)) for index in range(room.layout.sets)]
         return lambda index: calls[index]()
 
     def with_copies(self, room: Room) -> list[Callable[..., object]]:
@@ -223,17 +219,6 @@ class Service:
         gc.freeze()  # what is left stays for good; the next collection passes over it (30 ms with torch and Triton)
         if self.device.type == "cuda" and torch.cuda.memory_reserved(self.device) > BIG_BYTES:
             torch.cuda.empty_cache()
-
-
-def called_on(call: Callable[..., object], moves: list[tuple[torch.Tensor, torch.Tensor]]) -> Callable[..., object]:
-    """`call` with these tensors where the second of each pair lies."""
-
-    def moved(**inputs: Any) -> object:
-        for tensor, view in moves:
-            tensor.data = view
-        return call(**inputs)
-
-    return moved
 
 
 def private_copy(value: Any) -> Any:

@@ -144,10 +144,6 @@ class SectionTimer:
         if not self._serving:
             return
         self._serving = False
-        if self.workers.trusted_side.process is None:  # it has left both sides standing still: they are of no use
-            self.workers.runner_side.close()
-            self.workers.candidate_side.close()
-            return
         self.workers.trusted({"do": "end_sections"})
         self.attempt.note(self.workers.runner_answer())
         if self.workers.candidate_side.process is not None:
@@ -167,12 +163,15 @@ class SectionTimer:
 
     def _leave(self) -> None:
         """Let all three processes give up what timing took."""
-        self._end_service()
         workers = self.workers
-        if workers.trusted_side.process is not None:
-            left = workers.trusted({"do": "leave_rooms"})
-            if self.attempt.found.passed:
-                self.attempt.take(left)
+        if workers.trusted_side.process is None:  # it may have left both sides standing still, or an answer unread
+            workers.runner_side.close()
+            workers.candidate_side.close()
+            return
+        self._end_service()
+        left = workers.trusted({"do": "leave_rooms"})
+        if self.attempt.found.passed:
+            self.attempt.take(left)
         if workers.runner_side.process is not None:
             workers.runner({"do": "leave_room"})
         if workers.candidate_side.process is not None:

@@ -30,7 +30,6 @@ MOST_EXCESS_S, MOST_EXCESS = 20e-6, 0.01
 """By so much, and this part of a section, the candidate's may take longer than the baseline's to wake, or for its
 outputs to be there after it has said so; what is more counts as its calls' time."""
 
-
 MOST_EARLY_S, MOST_EARLY, EAGER_EARLY_S = 100e-6, 0.05, 300e-6
 """Outputs that are there later than that after it was said that they are, and this part of comparing them: no honest
 process does that, and what it gains by waking others meanwhile is not known. Where eager calls have left their outputs
