@@ -72,7 +72,9 @@ def test_a_run_without_results_names_no_results_file(project, args):
 
 
 def test_options_without_effect_list_nothing_left_out(project):
-    project.run("--fk-num-runs=5").stdout.no_fnmatch_line("left out:*")
+    result = project.run("--fk-num-runs=5")
+    result.stderr.fnmatch_lines(["ERROR: *--fk-num-runs without effect: *"])
+    result.stdout.no_fnmatch_line("left out:*")
 
 
 def test_the_short_summary_has_one_line_a_failure_in_ci_too(project, monkeypatch):

@@ -39,14 +39,19 @@ RELAY_S = 2.0
 """How long the relay above a killed candidate may take to see the end of all below it."""
 
 
-class WorkerEndedError(Exception):
-    """The worker died, hung or answered nonsense; it is gone when this is raised."""
+class VerdictError(Exception):
+    """What has happened is a verdict."""
 
     def __init__(self, verdict: Verdict, message: str, evidence: str) -> None:
         super().__init__(message)
         self.verdict = verdict
         self.message = message
         self.evidence = evidence
+
+
+class WorkerEndedError(VerdictError):
+    """The worker died, hung or answered nonsense; it is gone when this is raised."""
+
 
 class WorkerProcess:
     """A child process in a session of its own that answers requests; killed with its whole group on close.

@@ -1,13 +1,7 @@
 """How a candidate's failure travels from its process to the verdict."""
 
-from fastkernels.results import Verdict
+from fastkernels.bench.isolate.process import VerdictError
 
 
-class CandidateFailedError(Exception):
+class CandidateFailedError(VerdictError):
     """The candidate failed before there was anything to judge."""
-
-    def __init__(self, verdict: Verdict, message: str, evidence: str) -> None:
-        super().__init__(message)
-        self.verdict = verdict
-        self.message = message
-        self.evidence = evidence
