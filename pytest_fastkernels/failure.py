@@ -1,5 +1,6 @@
 """The text of one failed scenario: finding, worst element, evidence and the command that grades it again."""
 
+from fastkernels.bench.kernels.said import printable
 from fastkernels.results import Correctness, ScenarioResult
 
 EVIDENCE_LINES = 20
@@ -22,6 +23,12 @@ def failure_text(result: ScenarioResult) -> str:
     return "\n".join([*lines, f"reproduce: {result.reproduce}"])
 
 
+def unseen_output(result: ScenarioResult) -> str:
+    """What the candidate has printed; empty where its failure shows all of it."""
+    shown = {line.strip() for line in failure_text(result).splitlines()}
+    return "" if {line.strip() for line in result.output.splitlines()} <= shown else result.output
+
+
 def _worst(correctness: Correctness) -> list[str]:
     worst = correctness.worst
     if worst is None:
@@ -33,7 +40,7 @@ def _worst(correctness: Correctness) -> list[str]:
 
 
 def _evidence(text: str) -> list[str]:
-    lines = text.rstrip().splitlines()
+    lines = printable(text).rstrip().splitlines()
     if not lines:
         return []
     cut = [f"... {len(lines) - EVIDENCE_LINES} more lines in the results file"] if len(lines) > EVIDENCE_LINES else []

@@ -1,5 +1,6 @@
 """What a run prints: header, a line for each group as it ends, then the table and what else must be known."""
 
+import sys
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
@@ -131,6 +132,14 @@ class Report:
             self.progress.write_line(_group_line(scenario.op, scenario.model, group), green=ok, red=not ok)
             if not any(other.waiting for other in self.groups.values()):
                 self.progress.stop()
+
+    def said(self, text: str) -> None:
+        """Show what a candidate prints as it prints it (-s)."""
+        if self.progress:
+            self.progress.write(text)
+        else:
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
     def shown_failures(self, failed: list[pytest.TestReport]) -> list[pytest.TestReport]:
         """Choose the failures that pytest words: all up to SHOWN_FAILURES scenarios, then different findings first."""

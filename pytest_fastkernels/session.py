@@ -166,6 +166,7 @@ class FkSession:
 
     def grade(self, item: pytest.Item, scenario: "Scenario") -> "ScenarioResult":
         """Grade one scenario for one test and keep the result on the test."""
+        from pytest_fastkernels.failure import unseen_output
         from pytest_fastkernels.items import RESULTS
         from pytest_fastkernels.reproduce import command
 
@@ -173,6 +174,8 @@ class FkSession:
         result = self.grader.grade(scenario)
         result = replace(result, reproduce=command(self, scenario.id, result.seed))
         item.stash.setdefault(RESULTS, []).append(result)
+        if said := unseen_output(result):
+            item.add_report_section("from the candidate", "stdout", said)
         return result
 
     def receive(self, report: pytest.TestReport) -> None:

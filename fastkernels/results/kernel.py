@@ -236,6 +236,8 @@ class ScenarioResult:
     """Deployment gates that were tried, by name; none where the outputs were not right. They change no verdict."""
     evidence: str = ""
     """Traceback, worker output or signature difference."""
+    output: str = ""
+    """The last of what the candidate's process printed on standard output and standard error meanwhile."""
     seed: int = 0
     """Seed of the run's draws."""
     wall_s: float = 0.0

@@ -1,6 +1,7 @@
 """Grades scenarios with two worker processes that stay warm between them."""
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from fastkernels.bench.kernels.pipeline import Attempt, Found, failed_harness, r
 from fastkernels.bench.kernels.rank_group import RankGroup
 from fastkernels.bench.kernels.ranks import RanksAttempt
 from fastkernels.bench.kernels.reproduce import command
+from fastkernels.bench.kernels.said import Said
 from fastkernels.bench.kernels.settings import GraderSettings, resolve_device
 from fastkernels.bench.kernels.shared_builds import SharedBuilds
 from fastkernels.bench.kernels.workers import Workers
@@ -29,6 +31,9 @@ from fastkernels.results import LeftOut, ScenarioResult
 
 NOT_KEPT = "not kept"
 """Conditions of a result that says nothing about the candidate: a resumed run grades it again."""
+
+LAST_WORDS = "Fatal Python error: "
+"""Begins what Python writes where a signal ends it."""
 
 ATTEMPTS = 2
 """Times that a scenario is tried when the harness itself fails."""
@@ -44,10 +49,11 @@ class KernelGrader:
     device: str
     """`cpu` or `cuda`, once `auto` is resolved."""
 
-    def __init__(self, settings: GraderSettings, log_path: Path | None = None, lock_dir: Path | None = None) -> None:
+    def __init__(self, settings: GraderSettings, log_path: Path | None = None, lock_dir: Path | None = None,
+                 live: Callable[[str], None] | None = None) -> None:
         """log_path: the run's JSON-lines log (see `start_log`), None for none; what it already holds is not graded
         again. lock_dir: where the locks of equal scenarios lie, for several processes on one log; by default one
-        directory per log among this user's temporary files.
+        directory per log among this user's temporary files. live: told what candidates print, as they print it.
         """
         self.settings = settings
         self.device = resolve_device(settings.device)
@@ -59,7 +65,7 @@ class KernelGrader:
         self._builds = Builds(self._lock_dir)
         self._shared = SharedBuilds(self._builds, settings.longest_build_s)
         self._workers = Workers(settings, self.device, () if log_path is None else (log_path.absolute(),),
-                                builds=self._shared)
+                                builds=self._shared, said=Said(live))
         self._ranks: RankGroup | None = None
         self._files: CandidateFiles | None = None
         self._broken: dict[tuple[str, str], Found] = {}
@@ -156,6 +162,7 @@ class KernelGrader:
 
     def _grade(self, scenario: Scenario, reached: Reached) -> tuple[Found, ScenarioResult]:
         started, self._shared.waited_s = time.monotonic(), 0.0
+        self._workers.said.take()
         found = self._find(scenario, reached)
         wall_s = time.monotonic() - started - found.waited_s - self._shared.waited_s
         return found, ScenarioResult(
@@ -167,8 +174,14 @@ class KernelGrader:
             candidate_path=reached.path, candidate_sha256=reached.sha256, replaced=reached.modules,
             ran_through=found.ran_through, correctness=found.correctness, sweep=found.sweep, timing=found.timing,
             gates=found.gates,
-            evidence=found.evidence, seed=self.settings.seed, wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s),
+            evidence=found.evidence, output=self._output(), seed=self.settings.seed, wall_s=wall_s,
+            overhead_s=max(0.0, wall_s - found.ran_s),
             reproduce=command(scenario, self.settings))
+
+    def _output(self) -> str:
+        """What the candidate has printed; what Python writes of its process's end is evidence."""
+        self._workers.listen()
+        return self._workers.said.take().partition(LAST_WORDS)[0].rstrip()
 
     def _find(self, scenario: Scenario, reached: Reached) -> Found:
         """What is wrong with the candidate, or that nothing is."""
@@ -203,7 +216,7 @@ class KernelGrader:
             return run(Attempt(self._workers, self.settings, scenario, loaded=loaded, swept=self._swept))
         if self._ranks is None:
             self._workers.close()
-            self._ranks = RankGroup(self.settings, self.device, scenario.ranks)
+            self._ranks = RankGroup(self.settings, self.device, scenario.ranks, self._workers.said)
         return RanksAttempt(self._ranks, self.settings, scenario).run(directory, loaded)
 
     def _directory(self, reached: Reached) -> Path | None:
@@ -215,4 +228,4 @@ def _readdressed(equal: ScenarioResult, scenario: Scenario, settings: GraderSett
     return replace(
         equal, id=scenario.id, op=scenario.op, model=scenario.model, model_id=scenario.model_id, tp=scenario.tp,
         tokens=scenario.tokens, variant=scenario.variant, category=scenario.category, shared_with=equal.id,
-        wall_s=0.0, overhead_s=0.0, reproduce=command(scenario, settings))
+        output="", wall_s=0.0, overhead_s=0.0, reproduce=command(scenario, settings))

@@ -10,6 +10,7 @@ from fastkernels.bench.isolate.devices import device_of, kind_of
 from fastkernels.bench.isolate.memory import default_limit_bytes
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.sandbox import Sandbox, among_ranks
+from fastkernels.bench.kernels.said import Said
 from fastkernels.bench.kernels.settings import GraderSettings, too_few_gpus
 from fastkernels.bench.kernels.spare import START_TIMEOUT_S
 from fastkernels.bench.kernels.workers import CandidateFailedError, Side, Workers
@@ -65,8 +66,8 @@ class RankGroup:
     On CUDA rank r has the GPU `cuda:r`.
     """
 
-    def __init__(self, settings: GraderSettings, device: str, size: int) -> None:
-        """device: `cpu` or `cuda`; DeviceError where there are fewer GPUs than ranks."""
+    def __init__(self, settings: GraderSettings, device: str, size: int, said: Said | None = None) -> None:
+        """device: `cpu` or `cuda`; said: gathers what ranks print. DeviceError where there are fewer GPUs than ranks."""
         lacking = too_few_gpus(size, device)
         if lacking:
             raise DeviceError(lacking)
@@ -75,7 +76,7 @@ class RankGroup:
         settings = replace(settings, memory_limit_bytes=limit)
         trusted, arenas = Side("ranks"), list[int]()
         self.workers = [RankWorkers(settings, device_of(rank, device), trusted_side=trusted, rank=rank,
-                                    all_arenas=arenas) for rank in range(size)]
+                                    all_arenas=arenas, said=said or Said()) for rank in range(size)]
         for workers in self.workers:
             arenas += workers.open_arenas()
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="fastkernels-rank")

@@ -14,6 +14,7 @@ from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
 from fastkernels.bench.kernels.failed import CandidateFailedError
 from fastkernels.bench.kernels.gpu_memory import GpuMemory, read_devices
+from fastkernels.bench.kernels.said import Said
 from fastkernels.bench.kernels.settings import GraderSettings
 from fastkernels.bench.kernels.settle import settle
 from fastkernels.bench.kernels.shared_builds import BUILDING, SharedBuilds
@@ -69,6 +70,8 @@ class Workers:
     """Whether anything is timed: several ranks are not."""
     keeps_spare: ClassVar[bool] = True
     """Whether the next candidate's process is forked while one is at work: it takes a candidate in at once."""
+    said: Said = field(default_factory=Said)
+    """What the candidate's processes print."""
     _arenas: list[int] = field(default_factory=list)
     _runner_arenas: list[int] = field(default_factory=list)
     _last: tuple[Path | None, str] = (None, "")
@@ -217,6 +220,11 @@ class Workers:
         """Directory of the candidates that the process was last made ready for."""
         return self._last[0]
 
+    def listen(self) -> None:
+        """Take in what the candidate has printed since its last answer."""
+        if self.candidate_side.process is not None:
+            self.candidate_side.process.listen()
+
     def candidate_cpu_s(self) -> float:
         """CPU seconds of the candidate's process and all that it started, so far."""
         process = self.candidate_side.process
@@ -271,7 +279,8 @@ class Workers:
             builds = builds or self.builds.fresh()
         named = {name: os.environ[name] for name in self.settings.env if name in os.environ}
         return WorkerProcess(side.role, self._device_of(side), self._arenas_of(side), self._sandbox(), self.hidden,
-                             self.settings.disk_limit_bytes, named, builds)
+                             self.settings.disk_limit_bytes, named, builds,
+                             hear=self.said.add if side is self.candidate_side else None)
 
     def _timeout_s(self, request: Message) -> float:
         """Longest that a request to the candidate may take."""
