@@ -69,4 +69,5 @@ def grader_settings(fk: "FkSession") -> GraderSettings:
         allow_passthrough=chosen.allow_passthrough, gates=chosen.gates, sanitize=chosen.sanitize,
         sandbox=chosen.sandbox, env=chosen.env,
         memory_limit_bytes=None if chosen.memory_limit is None else int(chosen.memory_limit * 2**30),
-        candidates_dir=chosen.candidates, manifest=chosen.manifest, seqlens=chosen.seqlen)
+        candidates_dir=chosen.candidates, manifest=chosen.manifest, seqlens=chosen.seqlen,
+        dump=chosen.dump)

@@ -100,7 +100,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     session.config.stash[SESSION].finish(session)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print table and footer."""
-    config.stash[SESSION].summarize(terminalreporter)
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
+    """Print table and footer below other plugins' tables, also where one of those raises."""
+    try:
+        yield
+    finally:
+        config.stash[SESSION].summarize(terminalreporter)

@@ -1,6 +1,7 @@
 """One pytest session of the plugin; the hooks in `plugin.py` call its methods."""
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +44,7 @@ class FkSession:
         self.benchmark: BenchmarkBridge | None = None
         self.opened: Grader | None = None
         self.has_graded = False
+        self.unrecorded: tuple[KernelBenchResult, int] | None = None
 
     def configure(self) -> None:
         """Check the selection before anything starts; does next to nothing in a run without --fk options."""
@@ -119,7 +121,7 @@ class FkSession:
 
     def header(self) -> list[str]:
         """Lines for pytest's header."""
-        return [self.report.header()] if "plan" in self.__dict__ else []
+        return self.report.header() if "plan" in self.__dict__ else []
 
     def start(self) -> None:
         """Prepare terminal and results directory, so that a wrong one ends the run before hours of grading."""
@@ -134,6 +136,11 @@ class FkSession:
         except OSError as error:
             path = self.settings.output_json
             raise pytest.UsageError(f"--fk-output-json: cannot write beside {path}: {error}") from error
+        try:
+            if self.settings.dump is not None:
+                self.settings.dump.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise pytest.UsageError(f"--fk-dump: cannot write to {self.settings.dump}: {error.strerror}") from error
         self.report.start()
 
     def collect(self, session: pytest.Session) -> bool | None:
@@ -172,7 +179,8 @@ class FkSession:
 
         self.has_graded = True
         result = self.grader.grade(scenario)
-        result = replace(result, reproduce=command(self, scenario.id, result.seed))
+        dump = self.shown(Path(result.dump)) if result.dump else ""
+        result = replace(result, reproduce=command(self, scenario.id, result.seed), dump=dump)
         item.stash.setdefault(RESULTS, []).append(result)
         if said := unseen_output(result):
             item.add_report_section("from the candidate", "stdout", said)
@@ -223,14 +231,21 @@ class FkSession:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def keep(self, result: "KernelBenchResult", exit_status: int) -> None:
-        """Write the results file and record the run."""
+        """Write the results file; the run is recorded once its table is printed, which takes seconds."""
         from fastkernels.results import write_result
-        from pytest_fastkernels.tracking_bridge import record_run
 
         self.settings.output_json.parent.mkdir(parents=True, exist_ok=True)
         write_result(self.settings.output_json, result)
         self.report.notes.append(result.environment.get("sandbox", {}).get("missing", ""))
-        self.report.notes += record_run(result, exit_status, self.config.invocation_params.dir)
+        self.unrecorded = result, exit_status
+
+    def track(self, write: Callable[[str], None]) -> None:
+        """Record the run where that was not done; `write` prints a line."""
+        from pytest_fastkernels.tracking_bridge import track
+
+        if self.unrecorded is not None:
+            (result, exit_status), self.unrecorded = self.unrecorded, None
+            track(result, exit_status, self.config.invocation_params.dir, write)
 
     def attach(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Put an item's results on its report as plain data."""
@@ -266,7 +281,8 @@ class FkSession:
             settings=grader_settings(self).to_dict(), started=record.started, wall_s=record.wall_s)
 
     def close(self) -> None:
-        """End the worker processes of the grader."""
+        """End the worker processes of the grader; record a run that had no terminal to print its table to."""
+        self.track(lambda line: print(line, file=sys.stderr))  # noqa: T201  no terminal reporter is left
         if self.opened is not None:
             self.opened.close()
             self.opened = None
@@ -276,6 +292,7 @@ class FkSession:
         if self.config.option.collectonly or self.is_worker or not (self.active or self.used):
             return
         self.report.summary(reporter)
+        self.track(lambda line: self.report.write_now(reporter, line))
 
     def shown(self, path: Path | None) -> str:
         """A path as messages and commands show it: relative to where pytest was started, if below."""

@@ -1,5 +1,8 @@
 """Run tracking: records a run of the kernel tier at its end, in the process that reports."""
 
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +13,18 @@ if TYPE_CHECKING:
 
 NAMED = 3
 """Operators that the name of a run lists."""
+
+
+def track(result: "KernelBenchResult", exit_status: int, directory: Path, write: Callable[[str], None]) -> None:
+    """Record a run and print lines about it: that it begins, for it takes seconds, and where the run lies."""
+    from fastkernels.env import tracking_is_off
+
+    if not tracking_is_off() and find_spec("mlflow") is not None:
+        write("recording the run with MLflow (FASTKERNELS_TRACKING=off leaves it out) ...")
+    started = time.monotonic()
+    for line in record_run(result, exit_status, directory):
+        took = f", {time.monotonic() - started:.1f} s" if line.startswith("tracked: ") else ""
+        write(line + took)
 
 
 def record_run(result: "KernelBenchResult", exit_status: int, directory: Path) -> list[str]:

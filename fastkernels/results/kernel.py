@@ -244,6 +244,8 @@ class ScenarioResult:
     """Seconds that grading took, without waiting for other graders; about 0 for a finding that was taken over."""
     overhead_s: float = 0.0
     """Part of wall_s in which no graded code ran."""
+    dump: str = ""
+    """Script that shows the call that went wrong; empty where none was asked for, or nothing went wrong in a call."""
     reproduce: str = ""
     """A command line that grades this scenario again."""
 

@@ -5,6 +5,7 @@ import importlib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from fastkernels.bench.isolate.arena import Arena
 from fastkernels.bench.isolate.batch import Called, hand_over
 from fastkernels.bench.isolate.bits import rolled, same_bits
 from fastkernels.bench.isolate.build import build, state_of
+from fastkernels.bench.isolate.dump import write_call
 from fastkernels.bench.isolate.files import ARENAS
 from fastkernels.bench.isolate.gates import as_slices, contiguous_ones, has_slices
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
@@ -225,6 +227,21 @@ class BaselineService(Service):
     def on_judge(self, message: Message) -> Message:
         """Judge the candidate's answer to a call on the last draw."""
         return self._judged(message["answer"])
+
+    def on_dump(self, message: Message) -> Message:
+        """Write the call that was found wrong last, or the inputs of one that gave nothing; {} where there is none."""
+        if self._judge is None or not (self._before or self._judge.wrong):
+            return {}
+        wrong = self._judge.wrong if message["judged"] else None
+        inputs, after, draw = (wrong.inputs, wrong.after, wrong.draw) if wrong else (self._before, None, self._draw)
+        found = self._judge.compared(inputs, after)
+        assert self._module is not None
+        script = write_call(Path(message["folder"]), message["title"], {
+            "scenario": self._scenario.to_dict(), "draw": draw.name if draw else "", "inputs": inputs,
+            "weights": state_of(self._module), "tolerances": {one.name: one.tolerances for one in found},
+            "expected": {one.name: one.expected for one in found},
+            "given": {one.name: one.given for one in found if one.given is not None}})
+        return {"script": str(script)}
 
     def _judged(self, answer: Message, prefix: str = "") -> Message:
         """The finding on a call whose inputs lie in the arena under `prefix` and their names."""

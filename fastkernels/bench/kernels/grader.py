@@ -64,7 +64,8 @@ class KernelGrader:
         self._lock_dir = lock_dir or (log_lock_dir(log_path) if log_path else None)
         self._builds = Builds(self._lock_dir)
         self._shared = SharedBuilds(self._builds, settings.longest_build_s)
-        self._workers = Workers(settings, self.device, () if log_path is None else (log_path.absolute(),),
+        unseen = (path.absolute() for path in (log_path, settings.dump) if path is not None)
+        self._workers = Workers(settings, self.device, tuple(unseen),
                                 builds=self._shared, said=Said(live))
         self._ranks: RankGroup | None = None
         self._files: CandidateFiles | None = None
@@ -176,7 +177,7 @@ class KernelGrader:
             gates=found.gates,
             evidence=found.evidence, output=self._output(), seed=self.settings.seed, wall_s=wall_s,
             overhead_s=max(0.0, wall_s - found.ran_s),
-            reproduce=command(scenario, self.settings))
+            dump=found.dump, reproduce=command(scenario, self.settings))
 
     def _output(self) -> str:
         """What the candidate has printed; what Python writes of its process's end is evidence."""

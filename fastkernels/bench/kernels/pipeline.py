@@ -47,6 +47,8 @@ class Found:
     """What a sweep over token counts has covered, or why there was none."""
     harness_failed: bool = False
     """Whether the harness, not the candidate, is what failed."""
+    dump: str = ""
+    """The script that shows the call that went wrong, where that was asked for."""
 
     @property
     def passed(self) -> bool:
@@ -167,7 +169,18 @@ class Attempt:
         verdict = Verdict(finding["verdict"])
         if not verdict.ok:
             self.found.verdict, self.found.message = verdict, finding["message"]
+            self.dump(judged=True)
         return not verdict.ok
+
+    def dump(self, judged: bool) -> None:
+        """Have the call that went wrong written (`--fk-dump`): as it was `judged`, or the inputs of one that failed."""
+        folder = self.settings.dump
+        if folder is not None and not self.found.dump:
+            scenario, found = self.scenario, self.found
+            title = f"{scenario.id}: {found.verdict}: {found.message.partition(chr(10))[0]}"
+            reply = self.trusted({"do": "dump", "judged": judged, "title": title,
+                                  "folder": str(folder / scenario.op / scenario.use)})
+            found.dump = str(reply.get("script", ""))
 
     def trusted(self, request: Message) -> Message:
         """Ask the trusted worker."""
@@ -212,6 +225,8 @@ def run(attempt: Attempt) -> Found:
                 attempt.check_other_weights()
     except CandidateFailedError as error:
         found.verdict, found.message, found.evidence = error.verdict, error.message, error.evidence
+        if found.imported:
+            attempt.dump(judged=False)
     if found.verdict.correct:
         run_gates(attempt)
         run_sanitizers(attempt)

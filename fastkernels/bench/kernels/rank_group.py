@@ -67,7 +67,7 @@ class RankGroup:
     """
 
     def __init__(self, settings: GraderSettings, device: str, size: int, said: Said | None = None) -> None:
-        """device: `cpu` or `cuda`; said: gathers what ranks print. DeviceError where there are fewer GPUs than ranks."""
+        """device: `cpu` or `cuda`; said: gathers their output. DeviceError where there are fewer GPUs than ranks."""
         lacking = too_few_gpus(size, device)
         if lacking:
             raise DeviceError(lacking)
