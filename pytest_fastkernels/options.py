@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fastkernels.errors import did_you_mean
+from fastkernels.errors import did_you_mean, missing_dependencies
 from fastkernels.options import BY_NAME, DEVICES, OPTIONS, PREFIX, Option
 
 __all__ = ["BY_NAME", "DEVICES", "OPTIONS", "PREFIX", "Option", "Settings", "add_options", "check_names",
@@ -116,6 +116,13 @@ def check_names(args: Sequence[str]) -> None:
         name = arg.split("=", 1)[0]
         if name.startswith(PREFIX) and name not in flags:
             raise pytest.UsageError(f"{name} is no option{did_you_mean(name, flags)} (pytest --help lists all of them)")
+
+
+def check_dependencies(config: pytest.Config) -> None:
+    """Raise UsageError with what to install where a run with one of the options lacks what grading needs."""
+    is_asked = any(config.getoption(option.dest) not in (None, False) for option in OPTIONS)
+    if is_asked and (missing := missing_dependencies()):
+        raise pytest.UsageError(missing)
 
 
 def read_settings(config: pytest.Config) -> Settings:

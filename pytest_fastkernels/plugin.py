@@ -45,6 +45,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 def pytest_configure(config: pytest.Config) -> None:
     """Set up the session; before pytest-benchmark, whose options under xdist it takes over."""
     config.addinivalue_line("markers", MARKER)
+    options.check_dependencies(config)
     config.stash[SESSION] = FkSession(config)
     config.stash[SESSION].configure()
 

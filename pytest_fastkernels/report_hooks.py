@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_fastkernels.junit import name_class
 from pytest_fastkernels.xdist_bridge import KEY
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ class ReportHooks:
         if self.fk.run.collects:
             self.fk.report.ended(nodeid)
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take the results."""
+        """Take the results; first, so that JUnit's plugin finds the class name."""
+        scenario = self.fk.record.expected.get(report.nodeid) if self.fk.run.collects else None
+        if scenario is not None:
+            name_class(self.fk.config, report, f"L{scenario.level}.{scenario.op}")
         if self.fk.run.collects or hasattr(report, KEY):
             self.fk.receive(report)
 

@@ -129,9 +129,9 @@ class FkSession:
             return
         from fastkernels.bench.kernels import start_log
 
-        if self.settings.output_json.is_dir():
-            raise pytest.UsageError(f"--fk-output-json: {self.settings.output_json} is a directory; expected a file")
         try:
+            if self.settings.output_json.is_dir():
+                raise pytest.UsageError(f"--fk-output-json: {self.settings.output_json} is a directory; name a file")
             start_log(self.log_path, self.settings.resume)
         except OSError as error:
             path = self.settings.output_json
@@ -175,6 +175,7 @@ class FkSession:
         """Grade one scenario for one test and keep the result on the test."""
         from pytest_fastkernels.failure import unseen_output
         from pytest_fastkernels.items import RESULTS
+        from pytest_fastkernels.junit import properties
         from pytest_fastkernels.reproduce import command
 
         self.has_graded = True
@@ -182,6 +183,7 @@ class FkSession:
         dump = self.shown(Path(result.dump)) if result.dump else ""
         result = replace(result, reproduce=command(self, scenario.id, result.seed), dump=dump)
         item.stash.setdefault(RESULTS, []).append(result)
+        item.user_properties += properties(result)
         if said := unseen_output(result):
             item.add_report_section("from the candidate", "stdout", said)
         return result
@@ -227,7 +229,7 @@ class FkSession:
                 self.report.notes.append(self.benchmark.shorten_table())
             if self.record.results:
                 self.keep(self.result_file(), session.exitstatus)
-            elif session.exitstatus == pytest.ExitCode.OK:
+            elif self.active and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def keep(self, result: "KernelBenchResult", exit_status: int) -> None:
@@ -290,6 +292,8 @@ class FkSession:
     def summarize(self, reporter: pytest.TerminalReporter) -> None:
         """Print table and footer."""
         if self.config.option.collectonly or self.is_worker or not (self.active or self.used):
+            return
+        if not self.active and not self.record.results:  # a suite of other tests, in which tests of kernels skip
             return
         self.report.summary(reporter)
         self.track(lambda line: self.report.write_now(reporter, line))

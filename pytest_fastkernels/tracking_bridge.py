@@ -1,7 +1,7 @@
 """Run tracking: records a run of the kernel tier at its end, in the process that reports."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from fastkernels.results import KernelBenchResult
 
-NAMED = 3
-"""Operators that the name of a run lists."""
+NAMED = 2
+"""Operators, and models, that the name of a run lists."""
 
 
 def track(result: "KernelBenchResult", exit_status: int, directory: Path, write: Callable[[str], None]) -> None:
@@ -48,18 +48,31 @@ def record_run(result: "KernelBenchResult", exit_status: int, directory: Path) -
 
 
 def run_name(result: "KernelBenchResult") -> str:
-    """`rms_norm, silu_and_mul on NVIDIA H200`, with a word for self-tests."""
-    ops = list(dict.fromkeys(item.op for item in result.results))
-    more = f" and {len(ops) - NAMED} more" if len(ops) > NAMED else ""
+    """`rms_norm llama31-8b: 40 passed, 1.24x on NVIDIA H200`: operators, models, verdicts, mean speedup, device."""
+    from fastkernels.report.formats import ratio
+    from fastkernels.report.heat_map import speedup_of
+    from fastkernels.report.summary import verdict_counts
+
+    results = result.results
+    what = " ".join(_few(names) for names in ([item.op for item in results], [item.model for item in results]))
+    found = ", ".join(f"{count} {verdict}" for verdict, count in verdict_counts(results))
+    speedup = speedup_of(results)
     gpu = result.environment.get("gpu")
     name = gpu.get("name") if isinstance(gpu, dict) else None
-    device = name or ", ".join(dict.fromkeys(item.device for item in result.results))
-    kind = "self-test of " if all(item.self_test for item in result.results) else ""
-    return f"{kind}{', '.join(ops[:NAMED])}{more} on {device}"
+    device = name or ", ".join(dict.fromkeys(item.device for item in results))
+    kind = "self-test of " if all(item.self_test for item in results) else ""
+    return f"{kind}{what}: {found}{f', {ratio(speedup)}x' if speedup is not None else ''} on {device}"
+
+
+def _few(names: Iterable[str]) -> str:
+    """`a, b, c +4`: different ones, NAMED at most."""
+    different = list(dict.fromkeys(names))
+    more = f" +{len(different) - NAMED}" if len(different) > NAMED else ""
+    return ", ".join(different[:NAMED]) + more
 
 
 def status_of(exit_status: int) -> str:
-    """How MLflow calls the end of a run; one that found wrong kernels has finished."""
+    """How MLflow calls the end of a run: one that found a wrong kernel has failed, as its exit status says."""
     if exit_status == pytest.ExitCode.INTERRUPTED:
         return "KILLED"
-    return "FAILED" if exit_status == pytest.ExitCode.INTERNAL_ERROR else "FINISHED"
+    return "FINISHED" if exit_status == pytest.ExitCode.OK else "FAILED"

@@ -25,8 +25,9 @@ _NON_FINITE = ("NaN", "Infinity", "-Infinity")
 """How JSON, which has no such numbers, holds them: an error ratio is infinite where a NaN stands."""
 
 
-def write_result(path: Path, result: KernelBenchResult) -> None:
+def write_result(path: str | Path, result: KernelBenchResult) -> None:
     """Write the results file, whole or not at all (a temporary file beside it is renamed)."""
+    path = Path(path)
     text = json.dumps(to_json(result), indent=1, allow_nan=False).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
@@ -42,10 +43,11 @@ def write_result(path: Path, result: KernelBenchResult) -> None:
         raise
 
 
-def read_result(path: Path) -> KernelBenchResult:
+def read_result(path: str | Path) -> KernelBenchResult:
     """Read a results file; ResultsError for a file that is missing, no JSON, of another version or of another form."""
     from pydantic import ValidationError
 
+    path = Path(path)
     try:
         data = json.loads(path.read_bytes())
     except OSError as error:

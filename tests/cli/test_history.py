@@ -17,6 +17,7 @@ from fastkernels.cli import history, history_tables
 from fastkernels.cli.columns import WIDTH
 from fastkernels.cli.main import main
 from fastkernels.cli.tracked import best_records, records
+from fastkernels.errors import install_command
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +228,7 @@ def test_without_mlflow_the_command_says_what_to_install(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert done.stderr == ("fastkernels history: tracked runs are kept with mlflow, which is not installed: "
-                           "pip install 'pytest-fastkernels[mlflow]'\n")
+                           f"{install_command('mlflow')}\n")
 
 
 def test_a_reader_that_has_had_enough_is_no_error(ids):

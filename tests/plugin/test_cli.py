@@ -23,7 +23,7 @@ def options(*words: str) -> list[str]:
     (["--target", "rms_norm", "silu_and_mul", "--tp", "1", "4"],
      ["--fk-target=rms_norm", "--fk-target=silu_and_mul", "--fk-tp=1", "--fk-tp=4"]),
     (["--model", "llama31", "--category", "llm", "--level", "1,2"],
-     ["--fk-model=llama31", "--fk-category=llm", "--fk-level=1,2"]),
+     ["--fk-level=1,2", "--fk-model=llama31", "--fk-category=llm"]),
     (["--list", "--level", "1"], ["--fk-level=1", "--fk-list"]),
     (["--map"], ["--fk-map"]),
     (["--self-test", "--num-warmup", "3", "--num-runs", "20", "--output-json", "o.json"],
@@ -46,7 +46,7 @@ def test_the_command_has_every_option_of_the_plugin_and_hands_it_on():
     kernels.add_parser(parser.add_subparsers())
     text = parser._subparsers._group_actions[0].choices["kernels"].format_help()
     assert "--fk-" not in text
-    assert text.count("--seqlen") == 1
+    assert "\n  --seqlen TOKENS" in text
 
 
 def test_without_filters_every_operator_with_a_candidate_is_graded():

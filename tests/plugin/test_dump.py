@@ -20,10 +20,11 @@ def test_failing_calls_are_written_with_a_script_that_shows_the_worst_element(ba
                                          "normed[..., -1] = 0\n        return normed.to(x.dtype) if"))
     bare.candidate("silu_and_mul", "from torch import nn\n\n\nclass SiluAndMul(nn.Module):\n"
                                    "    def forward(self, x):\n        raise ValueError('not today')\n")
-    run = bare.run("--fk-level=1", "--fk-model=tiny-a", "--fk-tp=1", "--fk-seqlen=1", "--fk-device=cpu", "--fk-no-timing",
-                   "--fk-candidates=kernels", "--fk-dump=calls")
+    run = bare.run("--fk-level=1", "--fk-model=tiny-a", "--fk-tp=1", "--fk-seqlen=1", "--fk-device=cpu",
+                   "--fk-no-timing", "--fk-candidates=kernels", "--fk-dump=calls")
     run.assert_outcomes(failed=2)
-    run.stdout.fnmatch_lines(["wrong_values: *", "the call that went wrong: python calls/rms_norm/tiny-a-tp1-s1/show.py"])
+    run.stdout.fnmatch_lines(["wrong_values: *",
+                              "the call that went wrong: python calls/rms_norm/tiny-a-tp1-s1/show.py"])
     folder = bare.path / "calls" / "rms_norm" / "tiny-a-tp1-s1"
     title, worst = shown_by(folder / "show.py")
     assert title.startswith("rms_norm[tiny-a-tp1-s1]: wrong_values: output (element ")
@@ -57,6 +58,7 @@ def test_the_script_copes_with_other_shapes_nan_and_quotes(tmp_path):
         "expected": {"output": torch.ones(2, 2), "ids": torch.tensor([1, 2]), "rest": torch.ones(3)},
         "given": {"output": torch.tensor([[1.0, 2.0], [float("nan"), 1.0]]), "ids": torch.tensor([1, 3])}})
     lines = shown_by(script)
-    assert lines[1] == "output[1, 0]: expected 1, given nan, error ratio nan; 2 of 4 over atol 0.01 + rtol 0.016 |expected|"
+    assert lines[1] == ("output[1, 0]: expected 1, given nan, error ratio nan; "
+                        "2 of 4 over atol 0.01 + rtol 0.016 |expected|")
     assert lines[2] == "ids[1]: expected 2, given 3, error ratio 2; 1 of 2 over atol 0.5 + rtol 0 |expected|"
     assert lines[3] == "rest: expected [3], given None"

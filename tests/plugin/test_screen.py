@@ -49,7 +49,8 @@ def test_a_run_of_over_ten_minutes_says_so_at_its_start(project, monkeypatch):
     assert long_run_lines(Estimate(SHAPES, "cuda", timing=False, processes=1), ()) == []
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (7.4, "7 s"), (42, "40 s"), (100, "2 min"), (7200, "2.0 h")])
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (7.4, "7 s"), (42, "40 s"), (100, "2 min"),
+                                               (7200, "2.0 h")])
 def test_an_estimate_is_no_more_exact_than_it_is(seconds, text):
     assert duration(seconds) == text
 

@@ -6,9 +6,9 @@ from typing import Protocol
 
 from fastkernels.bench.tracking.run import TrackedRun
 from fastkernels.env import tracking_is_off
-from fastkernels.errors import FastKernelsError
+from fastkernels.errors import FastKernelsError, install_command
 
-NOT_INSTALLED = ("mlflow is not installed, nothing is recorded: pip install 'pytest-fastkernels[mlflow]' "
+NOT_INSTALLED = (f"mlflow is not installed, nothing is recorded: {install_command('mlflow')} "
                  "(or set FASTKERNELS_TRACKING=off)")
 
 
