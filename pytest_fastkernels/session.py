@@ -131,7 +131,8 @@ class FkSession:
 
         try:
             if self.settings.output_json.is_dir():
-                raise pytest.UsageError(f"--fk-output-json: {self.settings.output_json} is a directory; name a file")
+                raise pytest.UsageError(f"--fk-output-json: {self.settings.output_json} is a directory; expected "
+                                        "a file")
             start_log(self.log_path, self.settings.resume)
         except OSError as error:
             path = self.settings.output_json
