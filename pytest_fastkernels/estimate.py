@@ -28,7 +28,8 @@ class Estimate:
         self._known = {scenario.shape_key: known[scenario.level] for scenario in scenarios}
         self._timing = timing
         self._processes = max(1, processes)
-        self._done: dict[str, float] = {}
+        self._done: set[str] = set()
+        self._first_s = self._last_s = self._started_s = self._first_known_s = 0.0
 
     @property
     def shapes(self) -> int:
@@ -44,18 +45,27 @@ class Estimate:
         return START_S + sum(self._known.values()) * (0.5 + 0.5 / self._processes if self._timing
                                                       else 1 / self._processes)
 
-    def note(self, results: Iterable["ScenarioResult"]) -> None:
-        """Take in what was graded."""
-        self._done |= {result.shape_key: result.wall_s for result in results
-                       if result.shape_key in self._known and not result.shared_with}
+    def note(self, results: Iterable["ScenarioResult"], elapsed_s: float) -> None:
+        """Take in what was graded until `elapsed_s` of the run."""
+        new = [result for result in results if result.shape_key in self._known and not result.shared_with]
+        if new and not self._done:
+            self._first_s, self._started_s = elapsed_s, max(elapsed_s - START_S, new[0].wall_s)
+            self._first_known_s = self._known[new[0].shape_key]
+        self._done |= {result.shape_key for result in new}
+        self._last_s = elapsed_s if new else self._last_s
 
-    def left_s(self, elapsed_s: float) -> float | None:
-        """Seconds that the rest will take, by what took `elapsed_s`, waits included; None before anything is done."""
-        expected_s = sum(self._known[key] for key in self._done)
-        if not expected_s:
+    def left_s(self) -> float | None:
+        """Seconds that the rest will take, by what the shapes after the first took; None before anything is done.
+
+        The time between two results counts waits, and how many processes there are; the first one's holds the start.
+        """
+        if not self._done:
             return None
-        took_s = elapsed_s if self._processes > 1 else max(sum(self._done.values()), elapsed_s - START_S)
-        return took_s / expected_s * sum(cost for key, cost in self._known.items() if key not in self._done)
+        rest_s = sum(cost for key, cost in self._known.items() if key not in self._done)
+        known_s = sum(self._known[key] for key in self._done) - self._first_known_s
+        if known_s > 0:
+            return (self._last_s - self._first_s) / known_s * rest_s
+        return self._started_s / self._first_known_s * rest_s
 
 
 def long_run_lines(estimate: Estimate, ways: Sequence[str]) -> list[str]:

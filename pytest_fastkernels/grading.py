@@ -40,8 +40,8 @@ def make_grader(fk: "FkSession") -> Grader:
     grader: Grader | None = fk.config.hook.pytest_fastkernels_grader(session=fk)
     if grader is not None:
         return grader
-    live = fk.report.said if fk.config.option.capture == "no" and not fk.is_worker else None
-    own = KernelGrader(grader_settings(fk), fk.log_path, live=live)
+    is_live = fk.config.option.capture == "no" and not fk.is_worker
+    own = KernelGrader(grader_settings(fk), fk.log_path, live=(lambda text: fk.report.said(text)) if is_live else None)
     if fk.run.collects and not fk.is_controller and not fk.config.option.collectonly:
         own.prepare()  # while the manifest is read
     return own

@@ -142,7 +142,7 @@ class Report:
         group.results += results
         group.wall_s += sum(result.wall_s for result in results if not result.shared_with)
         if self.progress and self.estimate:
-            self.estimate.note(results)
+            self.estimate.note(results, self.fk.record.wall_s)
             self._write_done(self.progress, scenario, group, results)
             if not any(other.waiting for other in self.groups.values()):
                 self.progress.stop()
@@ -163,7 +163,7 @@ class Report:
 
     def _left(self) -> str:
         """`  about 40 s left`; empty where nothing is known, or nothing left."""
-        left_s = self.estimate.left_s(self.fk.record.wall_s) if self.estimate else None
+        left_s = self.estimate.left_s() if self.estimate else None
         return f"  about {duration(left_s)} left" if left_s else ""
 
     def said(self, text: str) -> None:

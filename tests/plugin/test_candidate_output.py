@@ -44,7 +44,8 @@ def test_prints_warnings_and_stderr_are_in_the_failure_and_live_and_a_hang_shows
                       "-o", "junit_logging=system-out")
     result.assert_outcomes(failed=2)
     printed = ["at import", r"called with (1, 64) \x1b[31m", "*UserWarning: look out", "on stderr"]
-    live, after = (result.stdout.str().split("= FAILURES =", 1))
+    live, after = result.stdout.str().split("= FAILURES =", 1)
+    assert "rms_norm[tiny-a-tp1-s1]     wrong_values" in live, "rows are printed all the same"
     for text in (live, after, (bare.path / "junit.xml").read_text()):
         pytest.LineMatcher(text.replace("<system-out>", "\n").splitlines()).fnmatch_lines(
             [f"*{line.replace('[', '[[]')}*" for line in printed])

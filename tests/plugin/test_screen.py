@@ -33,12 +33,15 @@ def test_equal_shapes_cost_once_and_what_is_done_tells_what_is_left():
     guess = Estimate(SHAPES, "cpu", timing=True, processes=1)
     assert guess.shapes == 10
     assert guess.total_s == pytest.approx(estimate.START_S + 10 * estimate.KNOWN_S["cpu", True][1])
-    assert guess.left_s(1.0) is None
-    guess.note([result(0, shape_key="0", wall_s=5.0), result(1, shape_key="0", wall_s=5.0, shared_with="op[m0]")])
-    assert guess.left_s(5.0) == pytest.approx(9 * 5.0)
-    assert guess.left_s(63.0) == pytest.approx(9 * 60.0)  # it has waited for others
-    guess.note([result(n, shape_key=str(n), wall_s=5.0) for n in range(1, 10)])
-    assert guess.left_s(60.0) == 0
+    assert guess.left_s() is None
+    guess.note([result(0, shape_key="0", wall_s=5.0), result(1, shape_key="0", wall_s=5.0, shared_with="op[m0]")], 8.0)
+    assert guess.left_s() == pytest.approx(9 * 5.0)
+    guess.note([result(1, shape_key="1", wall_s=1.0)], 9.0)  # the first one's start does not count any more
+    assert guess.left_s() == pytest.approx(8 * 1.0)
+    guess.note([result(2, shape_key="2", wall_s=1.0)], 19.0)  # it has waited for others
+    assert guess.left_s() == pytest.approx(7 * 5.5)
+    guess.note([result(n, shape_key=str(n), wall_s=5.0) for n in range(3, 10)], 60.0)
+    assert guess.left_s() == 0
 
 
 def test_a_run_of_over_ten_minutes_says_so_at_its_start(project, monkeypatch):
