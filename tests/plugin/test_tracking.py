@@ -60,7 +60,7 @@ def test_a_session_is_one_run(tracked, mode):
                                  "recording the run with MLflow *",
                                  f"tracked: run {run.run_id} in mlruns/mlflow.db (fastkernels history, *), * s"])
     assert (run.status, run.tier) == ("FAILED", "kernel")
-    assert run.name == "self-test of rms_norm, silu_and_mul tiny-a, tiny-b: 6 passed, 1 wrong_values, 1.50x on cpu"
+    assert run.name == "1.50x 6/7 wrong_values self-test: rms_norm, silu_and_mul tiny-a, tiny-b on cpu"
     assert run.metrics["rms_norm_passed"] == 6
     assert run.metrics["silu_and_mul_failed"] == 1
     assert run.metrics["rms_norm/tiny-a-tp2-s8/speedup"] == 1.5
@@ -78,7 +78,7 @@ def test_the_source_that_was_graded_can_be_had_again(switched_on, rms_norm):
     switched_on.run("--fk-target=rms_norm", "--fk-device=cpu", "--fk-no-timing", "--fk-seqlen=1",
                     "--fk-candidates=kernels").assert_outcomes(passed=3)
     [run] = runs(switched_on)
-    assert (run.name, run.status) == ("rms_norm tiny-a, tiny-b: 3 passed on cpu", "FINISHED")
+    assert (run.name, run.status) == ("3/3 passed: rms_norm tiny-a, tiny-b on cpu", "FINISHED")
     assert run.tags["self_test"] == "false"
     assert run.tags["kernel_sha256.rms_norm"] == hashlib.sha256(code.encode()).hexdigest()
     assert run.tags["candidate_sha256.rms_norm"] == switched_on.results()["results"][0]["candidate_sha256"]
@@ -91,8 +91,8 @@ def test_every_session_is_a_run_of_its_own(tracked):
     tracked.run("--fk-target=rms_norm")
     tracked.run("--fk-target=silu_and_mul", "--no-header", "-q")
     assert [run.name for run in runs(tracked)] == [
-        "self-test of silu_and_mul tiny-a: 1 passed, 1.50x on cpu",
-        "self-test of rms_norm tiny-a, tiny-b: 6 passed, 1.50x on cpu"]
+        "1.50x 1/1 passed self-test: silu_and_mul tiny-a on cpu",
+        "1.50x 6/6 passed self-test: rms_norm tiny-a, tiny-b on cpu"]
 
 
 @pytest.mark.parametrize("words", [("--fk-level=1", "--collect-only"), ("--fk-level=1", "--fk-list"),
@@ -170,6 +170,8 @@ def test_a_run_that_finds_a_wrong_kernel_looks_failed_and_says_why(tracked):
     note = client_of(tracking_uri(tracked.path)).get_run(run.run_id).data.tags["mlflow.note.content"]
     assert note.startswith("**2 scenarios: 1 passed, 1 wrong_values** on cpu")
     assert "| rms_norm | tiny-a | 1 | 1 passed, 1 wrong_values | 1.50x | 1.50x, 1 tokens | 77 |" in note
+    [model] = client_of(tracking_uri(tracked.path)).get_run(run.run_id).inputs.dataset_inputs
+    assert model.dataset.name == "tiny-a"
     assert "- `rms_norm[tiny-a-tp1-s8]` wrong_values: 1 of 4096 elements is outside the tolerance" in note
 
 

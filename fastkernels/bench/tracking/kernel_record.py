@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 
 from fastkernels.bench.tracking.record import (
     Record,
@@ -62,6 +63,13 @@ def note(result: KernelBenchResult) -> str:
     failed = [item for item in result.results if not item.verdict.ok][:NOTED_FAILURES]
     lines += ["", *(f"- `{item.id}` {item.verdict}: {item.headline}" for item in failed)] if failed else []
     return "\n".join(lines)
+
+
+def dataset(result: KernelBenchResult) -> tuple[str, str, str]:
+    """Models of the run, a hash of its shapes, and the manifest that both come from."""
+    shapes = sorted({item.shape_key for item in result.results})
+    return (", ".join(distinct(item.model for item in result.results)) or "no model",
+            sha256("\n".join(shapes).encode()).hexdigest()[:8], str(result.settings.get("manifest") or "llm.yaml"))
 
 
 def results_file(result: KernelBenchResult) -> bytes:

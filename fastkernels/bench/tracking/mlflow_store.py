@@ -1,6 +1,7 @@
 """The store that keeps runs with MLflow: a server, a database, or the file of the working directory."""
 
 import getpass
+import json
 import logging
 import os
 import sys
@@ -32,6 +33,8 @@ CALL_LIMIT_S = 60.0
 METRICS_A_CALL = 1000
 NAMES_A_CALL = 100
 """Metrics, and parameters or tags, that MLflow takes in one call."""
+MAX_DATASET = 500
+"""Characters of a dataset's name that MLflow takes."""
 RUNS_A_PAGE = 50
 """Runs that are read in one call: MLflow takes a fifth of a second for one with 6000 metrics."""
 NEWEST_FIRST = ["attributes.start_time DESC"]
@@ -83,6 +86,16 @@ class MlflowStore:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(content)
                 client.log_artifacts(run_id, folder)
+
+        self._do(write)
+
+    def write_dataset(self, run_id: str, name: str, digest: str, source: str) -> None:
+        """Add a dataset, which MLflow's table of runs has a column for."""
+        def write() -> None:
+            from mlflow.entities import Dataset, DatasetInput
+
+            data = Dataset(cut(name, MAX_DATASET), digest, "local", json.dumps({"uri": source}))
+            self._connect().log_inputs(run_id, datasets=[DatasetInput(data)])
 
         self._do(write)
 
