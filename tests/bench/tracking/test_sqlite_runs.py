@@ -23,7 +23,7 @@ def store(tables, tmp_path, monkeypatch):
         with tracker.start_run(f"run {number} größe", params={"model": "a,b"}, tags=tags,
                                started=f"2026-11-0{number + 1}T10:00:00+00:00", wall_s=1.5):
             tracker.log_metrics({"rms_norm_passed": number, "rms_norm/s1/speedup": 1.5})
-            tracker.log_metrics({"rms_norm_passed": number + 1})
+            tracker.log_metrics({"rms_norm_passed": number + 1, "rms_norm_failed": 0})
     client = client_of(tracking_uri(tmp_path))
     client.log_metric(tracker.query_runs()[0].run_id, "odd", math.nan)
     gone = client.create_run(client.get_experiment_by_name(EXPERIMENT).experiment_id)
@@ -55,5 +55,6 @@ def test_history_of_a_local_store_loads_no_mlflow(store):
     code = ("import sys; from fastkernels.cli.main import main; status = main(['history']);"
             "print(status, 'mlflow' in sys.modules, 'torch' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], cwd=store, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "0 False False", done.stderr
     assert "run 2 größe" in done.stdout
