@@ -282,7 +282,7 @@ def _finding(result: ScenarioResult) -> str:
     """`passed  1.33x [1.24, 1.38]  520 ms`: verdict, speedup or what is wrong, seconds."""
     word = "self-test" if result.self_test and result.verdict.ok else str(result.verdict)
     found = speedup_text(result.timing) if result.timing else ""
-    if not result.verdict.ok and result.correctness and not result.verdict.correct:
+    if not result.verdict.correct and result.correctness and not result.correctness.max_error_ratio <= 1:
         found = f"error ratio {result.correctness.max_error_ratio:.3g}"
     return f"{word:<9}  {found:<19}  {seconds(result.wall_s)}"
 

@@ -96,6 +96,8 @@ def test_the_worst_element_is_named_once():
     message = "output (element 3, 7): expected 1.25, got 1 (error ratio 2, 1 of 64 elements, draw normal)"
     text = failure_text(result(1, Verdict.WRONG_VALUES, message=message, correctness=numbers))
     assert text.splitlines()[:2] == [f"wrong_values: {message}", "allowed: atol 0.01, rtol 0.016"]
+    right = Correctness(0.25, 0.2, 1e-3, 1e-3, 0.01, 0.016, 5, WorstElement("output", (3, 7), 1.25, 1.25), "normal")
+    assert "worst" not in failure_text(result(1, Verdict.TIMING_TAMPERED, message="no", correctness=right))
     other = failure_text(result(1, Verdict.WRONG_SCALE, message="output: relative L2 error 0.2", correctness=numbers))
     assert other.splitlines()[1].startswith("worst element: output[3, 7] is 1, expected 1.25 (error ratio 2, atol 0.01")
 
