@@ -1,7 +1,7 @@
 """What shapes depend on in a model's Hugging Face config.json."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastkernels.manifest.families import Family
@@ -75,6 +75,8 @@ class ModelConfig:
     """How its blocks are built."""
     raw: Mapping[str, Any]
     """The text model's config with the family's defaults, less what no layer reads."""
+    values: Mapping[str, Any] = field(compare=False)
+    """The same with those keys too: what the model is built from."""
     layers: tuple[Layer, ...]
     """Its kinds of layer, in order."""
     hidden_size: int
@@ -94,7 +96,7 @@ class ModelConfig:
     vocab_size: int
     """Entries of the vocabulary."""
     max_position_embeddings: int
-    """Positions of the rotary table."""
+    """Positions of the rotary table, those that scaling gives included."""
     rms_norm_eps: float
     """Epsilon of every norm."""
     attention_scale: float
