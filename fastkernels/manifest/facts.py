@@ -74,7 +74,7 @@ def layer_type(config: Any, index: int) -> str:
         return FULL
     if rule.windows != "all" and not optional(config, "use_sliding_window", rule is ANY):
         return FULL
-    first = optional(config, "max_window_layers", rule.first_window) if rule.windows == "last" else 0
+    first = optional(config, "max_window_layers", 0) if rule.windows == "last" else 0
     return SLIDING if index >= first else FULL
 
 
