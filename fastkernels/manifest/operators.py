@@ -273,7 +273,7 @@ def flash_attn_decode(shard: Shard) -> Iterator[Draft]:
     """One new token a sequence against the paged cache; `tokens` is the batch size."""
     dim, dtype = shard.config.head_dim, shard.config.dtype
     for kind, layer in attention_layers(shard):
-        keys = max(DECODE_KEYS, 2 * layer.window)
+        keys = max(DECODE_KEYS, min(2 * layer.window, shard.config.max_position_embeddings) // PAGE_SIZE * PAGE_SIZE)
         for batch, context, batches in (("", keys, DECODE_TOKENS), ("context8192", 8192, DECODE_TOKENS[:-1])):
             pages = context // PAGE_SIZE
             total = f"{pages}*tokens+{SPARE_PAGES}"

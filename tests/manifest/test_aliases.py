@@ -42,7 +42,8 @@ BOMBS = {
     "digits": HEAD + ENTRY.replace("VALUE", "9" * 5000),
 }
 MESSAGES = {"depth": "nested too deeply", "loops": "scenarios[0].init.a: ",
-            "merges": "merges (<<) copy over 1,000,000 keys", "digits": "not YAML: Exceeds the limit (4300 digits)"}  # fmt: skip
+            "merges": "merges (<<) copy over 1,000,000 keys",
+            "digits": "not YAML: Exceeds the limit (4300 digits)"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BOMBS)
@@ -59,7 +60,7 @@ def test_a_list_of_operators_does_not_hang(pytester: pytest.Pytester) -> None:
     (pytester.path / "m.yaml").write_text(BOMBS["lists"])
     result = pytester.runpytest("--fk-list", "--fk-manifest=m.yaml")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines("*m.yaml: its aliases stand for *e+29 values; a manifest of this size may have 1,000,000*")
+    result.stderr.fnmatch_lines("*m.yaml: its aliases stand for *e+29 values; a manifest of this size may have*")
 
 
 def test_what_is_shared_as_usual_is_read() -> None:
