@@ -29,6 +29,12 @@ def num_kv_heads(config: Any) -> int:
     return int(optional(config, "num_key_value_heads", config.num_attention_heads))
 
 
+def norm_eps(config: Any) -> float:
+    """Epsilon of the norms; families with LayerNorm call it otherwise."""
+    names = ("rms_norm_eps", "norm_epsilon")
+    return float(next(value for name in names if (value := getattr(config, name, None)) is not None))
+
+
 def num_experts(config: Any) -> int:
     """Routed experts of a layer; 0 where there are none. transformers saves some families under another name."""
     names = ("num_local_experts", "num_experts", "n_routed_experts")
@@ -56,6 +62,12 @@ def layer_type(config: Any, index: int) -> str:
 def sliding_window(config: Any, index: int) -> int | None:
     """Keys that a token of this layer sees, itself included; None where it sees all."""
     return int(config.sliding_window) if layer_type(config, index) == SLIDING else None
+
+
+def has_positions(config: Any, index: int) -> bool:
+    """Whether a layer has a rotary embedding, by `no_rope_layers` (1: it has) or `no_rope_layer_interval`."""
+    marks = getattr(config, "no_rope_layers", None)
+    return bool(marks[index] if marks else (index + 1) % optional(config, "no_rope_layer_interval", 4))
 
 
 def rope_parameters(config: Any, index: int = 0) -> dict[str, Any]:
