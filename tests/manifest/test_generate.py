@@ -220,7 +220,7 @@ def test_no_position_lies_past_the_last(positions, keys, prefill, mixed):
 
 
 def test_pairs_of_a_rotated_key_lie_side_by_side_unless_the_config_says_otherwise():
-    data = json.loads((MODELS / "deepseek-v2-lite.json").read_text())
+    data = json.loads((MODELS / "deepseek-v3.json").read_text())
     for extra, is_neox_style in (({}, False), ({"rope_interleave": False}, True)):
         text = generate([parse_config({**data, **extra}, "c.json", "latent", "me/Latent")])
         scenarios = parse_manifest(text, Path("latent.yaml")).scenarios(Selection(targets=("rotary_emb",)))
