@@ -42,10 +42,10 @@ def _norm(shard: Shard, op: str) -> Iterator[Draft]:
         yield from _qk_norms(shard, op, init)
     latent = config.latent
     if latent is not None:
-        for variant, width in (("q_a_norm", latent.q_lora_rank), ("kv_a_norm", latent.kv_lora_rank)):
-            if width:
-                x = sliced(tensor("tokens", width, dtype=config.dtype), shard.latent_size)
-                yield Draft(op, ALL_TOKENS, {**init, "hidden_size": width}, {"x": x}, variant)
+        for variant, wide in (("q_a_norm", latent.q_lora_rank), ("kv_a_norm", latent.kv_lora_rank)):
+            if wide:
+                x = sliced(tensor("tokens", wide, dtype=config.dtype), shard.latent_size)
+                yield Draft(op, ALL_TOKENS, {**init, "hidden_size": wide}, {"x": x}, variant)
 
 
 rms_norm, gemma_rms_norm, layer_norm = (
