@@ -106,7 +106,8 @@ def rotary_emb(shard: Shard) -> Iterator[Draft]:
     config, latent = shard.config, shard.config.latent
     kinds = {str(layer.rope_parameters): layer for layer in reversed(config.layers) if layer.rope_parameters}
     for layer in reversed(kinds.values()):
-        scaling = {key: value for key, value in layer.rope_parameters.items() if key != "rope_theta"}
+        scaling = {key: value for key, value in layer.rope_parameters.items()
+                   if key not in ("rope_theta", "partial_rotary_factor")}  # fmt: skip
         init: dict[str, Any] = {
             "head_size": config.head_dim,
             "rotary_dim": config.rotary_dim,
