@@ -67,7 +67,7 @@ def replicated_linear(shard: Shard) -> Iterator[Draft]:
     config, latent, experts = shard.config, shard.config.latent, shard.config.routing.num_experts
     layers = [("gate", experts, config.family.expert_bias)] if experts else []
     if latent is not None and not latent.q_lora_rank:
-        layers.append(("kv_a_proj_with_mqa", latent.kv_lora_rank + latent.qk_rope_head_dim, False))
+        layers.append(("kv_a_proj_with_mqa", latent.kv_lora_rank + latent.qk_rope_head_dim, config.qkv_bias))
     for variant, width, bias in layers:
         yield _projection(shard, "replicated_linear", config.hidden_size, width, bias, variant)
 

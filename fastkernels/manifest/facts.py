@@ -90,7 +90,7 @@ def layer_type(config: Any, index: int) -> str:
         return FULL
     if rule.windows == "nope":
         return FULL if has_positions(config, index) else SLIDING
-    first = optional(config, "max_window_layers", rule.first_window) if rule.windows == "last" else 0
+    first = optional(config, "max_window_layers", 0) if rule.windows == "last" else 0
     return SLIDING if index >= first else FULL
 
 

@@ -75,8 +75,6 @@ class Family:
     `flag`: all, with `use_sliding_window`. `last`: with that, those from `max_window_layers` on, or by `layer_types`.
     `types`: by `layer_types` or `sliding_window_pattern`. `nope`: with `use_sliding_window` those without positions, or
     by `layer_types`."""
-    first_window: int = 0
-    """`last`: max_window_layers where the config leaves it out."""
     pattern: int = 0
     """`types`: every so many-th layer sees all keys where the config says nothing."""
     nope_interval: int = 0
@@ -219,8 +217,7 @@ FAMILIES: dict[str, Family] = {
         model_types=("qwen2",),
         reads=WINDOW_KEYS,
         windows="last",
-        first_window=28,
-        defaults={"num_key_value_heads": 32},
+        defaults={"num_key_value_heads": 32, "use_sliding_window": False, "max_window_layers": 28},
     ),
     "Qwen3ForCausalLM": Family(
         attention="qwen3_attention",
@@ -229,8 +226,7 @@ FAMILIES: dict[str, Family] = {
         model_types=("qwen3",),
         reads=("attention_bias", *WINDOW_KEYS),
         windows="last",
-        first_window=28,
-        defaults={"head_dim": 128, "num_key_value_heads": 32},
+        defaults={"head_dim": 128, "num_key_value_heads": 32, "use_sliding_window": False, "max_window_layers": 28},
     ),
     "MixtralForCausalLM": Family(
         mlp="",
@@ -258,7 +254,7 @@ FAMILIES: dict[str, Family] = {
         # transformers reads no max_window_layers here; windows are in all layers or in none
         reads=("attention_bias", "decoder_sparse_step", "mlp_only_layers", "norm_topk_prob", *WINDOW_KEYS),
         windows="flag",
-        defaults={"num_key_value_heads": 4, "norm_topk_prob": False},
+        defaults={"num_key_value_heads": 4, "norm_topk_prob": False, "use_sliding_window": False},
     ),
     "Gemma3ForCausalLM": _GEMMA3,
     "Gemma3ForConditionalGeneration": replace(_GEMMA3, text_config=True, ignored=(*_GEMMA3.ignored, *IMAGE_KEYS)),

@@ -80,12 +80,12 @@ def problems(published: Mapping[str, Any], architecture: str, family: Family) ->
             continue
         elif key in family.only:
             if value not in family.only[key]:
-                yield key, f"{_short(value)}: {architecture} is built for {_listed(family.only[key])} only"
+                yield key, _not_built(value, family.only[key], architecture)
         elif key in read:
             continue
         elif key in ONLY:
             if value not in ONLY[key]:
-                yield key, f"{_short(value)}: {architecture} is built for {_listed(ONLY[key])} only"
+                yield key, _not_built(value, ONLY[key], architecture)
         else:
             yield key, _unknown(key, value, architecture, read)
 
@@ -97,8 +97,9 @@ def _unknown(key: str, value: Any, architecture: str, read: set[str]) -> str:
     return (f"{_short(value)}: {architecture} does not read this key, and it is not known to be harmless{of}{near}")
 
 
-def _listed(values: tuple[Any, ...]) -> str:
-    return " or ".join(repr(value) for value in values) if values else "None"
+def _not_built(value: Any, allowed: tuple[Any, ...], architecture: str) -> str:
+    listed = " or ".join(repr(one) for one in allowed) if allowed else "None"
+    return f"{_short(value)} is not {listed}, which {architecture} is built for"
 
 
 def _short(value: Any) -> str:

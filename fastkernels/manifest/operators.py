@@ -202,14 +202,14 @@ def _attention_layers(shard: Shard) -> Iterator[LinearLayer]:
     query = shard.heads * (latent.qk_nope_head_dim + latent.qk_rope_head_dim)
     if latent.q_lora_rank:
         down = latent.q_lora_rank + latent.kv_lora_rank + latent.qk_rope_head_dim
-        yield "fused_qkv_a_proj", hidden, down, False, ALL_TOKENS
+        yield "fused_qkv_a_proj", hidden, down, config.qkv_bias, ALL_TOKENS
         yield "q_b_proj", latent.q_lora_rank, query, False, ALL_TOKENS
     else:
         yield "q_proj", hidden, query, False, ALL_TOKENS
-        yield "kv_a_proj_with_mqa", hidden, latent.kv_lora_rank + latent.qk_rope_head_dim, False, ALL_TOKENS
+        yield "kv_a_proj_with_mqa", hidden, latent.kv_lora_rank + latent.qk_rope_head_dim, config.qkv_bias, ALL_TOKENS
     up = shard.heads * (latent.qk_nope_head_dim + latent.v_head_dim)
     yield "kv_b_proj", latent.kv_lora_rank, up, False, ALL_TOKENS
-    yield "o_proj", shard.heads * latent.v_head_dim, hidden, False, ALL_TOKENS
+    yield "o_proj", shard.heads * latent.v_head_dim, hidden, config.o_bias, ALL_TOKENS
 
 
 def _mlp_layers(shard: Shard) -> Iterator[LinearLayer]:

@@ -13,8 +13,8 @@ from fastkernels.manifest import keys
 from fastkernels.manifest.families import FAMILIES, Family
 
 PAGE = "docs/adding-a-model.md"
-SUFFIX = "ForCausalLM"
 _TYPO = 0.85
+"""Likeness from which on what a model is made for is misspelt: ForCausualLM."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +92,21 @@ def unsupported(name: object) -> str:
     if meant:
         return f"{listed}. Did you mean {meant!r}?"
     return (
-        f"{listed}; no level can be generated for another, level 1 neither: which norms, projections and activations "
-        f"its layers have stands in no config. A row of FAMILIES that says so gives the shapes of level 1, classes in "
-        f"tasks/baseline the levels above: {PAGE}"
+        f"{listed}. What is missing is a row of FAMILIES: which norms, projections and activations its layers have "
+        f"stands in no config, so that the shapes of level 1 cannot be had either. With the row they can "
+        f"(generate-inputs --level 1); levels 2 to 4 need classes in tasks/baseline: {PAGE}"
     )
 
 
 def _is_misspelt(name: str, known: str) -> bool:
-    """Whether both name the same family, upper and lower case alike, and nearly the same head."""
-    stem, _, head = known.partition("For")
-    if not name.lower().startswith(stem.lower()):
-        return False
-    rest = name[len(stem) :].lower()
-    return SequenceMatcher(None, rest, f"for{head}".lower()).ratio() >= _TYPO
+    """Whether both name the same family, but for case, marks and the order of letters, and nearly the same head."""
+    stem, _, head = _letters(name).partition("for")
+    meant, _, known_head = _letters(known).partition("for")
+    return sorted(stem) == sorted(meant) and SequenceMatcher(None, head, known_head).ratio() >= _TYPO
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _check_model_type(published: Mapping[str, Any], architecture: str, family: Family, source: str) -> None:

@@ -1,5 +1,6 @@
 """Reads a model's Hugging Face config.json and keeps what shapes depend on; models are built from the same values."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,15 @@ def read_config(path: Path, name: str = "", model_id: str = "") -> ModelConfig:
 
 
 def short_name(model_id: str) -> str:
-    """Return the short name of a hub id: `Qwen/Qwen2.5-7B-Instruct` -> `qwen25-7b`."""
-    words = model_id.rsplit("/", 1)[-1].lower().replace(".", "").replace(" ", "-").split("-")
-    return "-".join(word for word in words if word not in ("instruct", "it", "chat", "hf"))
+    """Return the short name of a hub id: `Qwen/Qwen2.5-7B-Instruct` -> `qwen25-7b`.
+
+    What a short name may not have divides words. ManifestError where nothing is left.
+    """
+    text = model_id.rsplit("/", 1)[-1].lower().replace(".", "")
+    words = [word for word in re.split(r"[^a-z0-9_]+", text.lstrip("_")) if word]
+    if not words:
+        raise ManifestError(f"{model_id}: gives no short name: it has no letters a to z, digits or '_'; rename it")
+    return "-".join([word for word in words if word not in ("instruct", "it", "chat", "hf")] or words)
 
 
 def parse_config(data: Mapping[str, Any], source: str, name: str, model_id: str) -> ModelConfig:

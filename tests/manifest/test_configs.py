@@ -243,7 +243,7 @@ def test_what_transformers_own_deepseek_configs_leave_out(name):
         ({"rope_scaling": {"rope_type": "llama3"}}, "c.json: rope_scaling.factor: missing; llama3 scaling needs it"),
         ({"rope_scaling": {"type": "yarn", "factor": 2.0}},
          "c.json: rope_scaling.original_max_position_embeddings: missing; yarn scaling needs it"),
-        ({"partial_rotary_factor": 0.5}, "c.json: partial_rotary_factor: 0.5: LlamaForCausalLM is built for 1.0 only"),
+        ({"partial_rotary_factor": 0.5}, "c.json: partial_rotary_factor: 0.5 is not 1.0, which LlamaForCausalLM is"),
         ({"quantization_config": {"bits": 4}}, "c.json: quantization_config: quantized models are not supported"),
     ],
 )
