@@ -28,6 +28,7 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.head_size = head_size
         self.num_kv_heads = num_kv_heads or num_heads
+        self.logits_soft_cap = logits_soft_cap
         self.sliding_window = sliding_window
         self.layer_name = prefix
         self._sinks = (sinks,)  # in a tuple, so that it is registered once, as the owner's
