@@ -148,8 +148,8 @@ EXPLANATIONS = (
     Explanation("FlashAttn*", "-out -scheduler_metadata -num_splits -fa_version", "How the library is to compute, "
                 "which is the implementation's own matter; outputs are new memory."),
     Explanation("FlashAttn*", "-softcap +logits_soft_cap", "The name of vLLM's Attention layer, with None for its 0."),
-    Explanation("LayerNorm", "-dim +normalized_shape =eps", "The name and the default of torch.nn.LayerNorm, which models "
-                "use; vLLM's class of this name is for weights in float32."),
+    Explanation("LayerNorm", "-dim +normalized_shape =eps", "The name and the default of torch.nn.LayerNorm, which "
+                "models use; vLLM's class of this name is for weights in float32."),
     Explanation("GELU", "+approximate", "torch.nn.GELU's, which vLLM's get_act_fn returns for `gelu_pytorch_tanh`."),
     Explanation("FlashAttn*", "-window_size +sliding_window -s_aux +sinks", "The number of keys a token sees, itself "
                 "included, for the pair (number - 1, 0); sinks under the name that models give them."),

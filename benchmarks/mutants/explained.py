@@ -185,9 +185,9 @@ EXPLAINED: dict[str, Explained] = {
         ONE_EXPERT,
     'L3.deepseek_v2_decoder_layer has_experts: return num_experts(config) > 0 and not is_dense and bool(layer % optional(config, "moe_layer_freq", 1) == 0) => return num_experts(config) > 1 and not is_dense and bool(layer % optional(config, "moe_layer_freq", 1) == 0)':
         ONE_EXPERT,
-    "L3.gemma3_decoder_layer forward: hidden_states, residual = self.input_layernorm(hidden_states, residual) => hidden_states, residual = self.input_layernorm(residual, hidden_states)":
+    "L3._sandwich_layer forward: hidden_states, residual = self.input_layernorm(hidden_states, residual) => hidden_states, residual = self.input_layernorm(residual, hidden_states)":
         COMMUTES,
-    "L3.gemma3_decoder_layer forward: hidden_states, residual = self.pre_feedforward_layernorm(hidden_states, residual) => hidden_states, residual = self.pre_feedforward_layernorm(residual, hidden_states)":
+    "L3._sandwich_layer forward: hidden_states, residual = self.pre_feedforward_layernorm(hidden_states, residual) => hidden_states, residual = self.pre_feedforward_layernorm(residual, hidden_states)":
         COMMUTES,
     "L3.qwen3_moe_decoder_layer has_experts: return num_experts(config) > 0 and not dense and bool((layer + 1) % step == 0) => return num_experts(config) > 0":
         ONE_KIND,

@@ -29,8 +29,8 @@ def randomise_weights(module: nn.Module, seed: int) -> None:
     By name and dimensions. A name with `bias` is a bias, around 0; one with `sink` an attention sink; other vectors are
     norm weights, around 1, or around 0 where the class name holds `Gemma`, whose norms add the 1; parameters of a
     module whose class name holds `Embedding` are tables of unit noise; of anything else, stacked experts among them,
-    the last dimension is the fan-in: 1/sqrt(fan_in). Buffers stay as they are. Queries of soft-capped attention are larger
-    by OF_SOFT_CAP of the cap.
+    the last dimension is the fan-in: 1/sqrt(fan_in). Buffers stay as they are. Queries of soft-capped attention are
+    larger by OF_SOFT_CAP of the cap.
     """
     with torch.no_grad():
         for owner_name, owner in module.named_modules():
