@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from fastkernels.manifest import Scenario, contexts, operators
+from fastkernels.manifest.families import FAMILIES
 from fastkernels.manifest.generate import generate
 from fastkernels.manifest.loader import manifests_directory, parse_manifest
 from fastkernels.manifest.reader import parse_config
@@ -53,6 +54,9 @@ LATENT = {
     "kv_lora_rank": 64, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 48, "moe_intermediate_size": 64,
     "head_dim": None, "num_key_value_heads": 4, "first_k_dense_replace": 1,
 }  # fmt: skip
+
+PARTIAL = ("Qwen3MoeForCausalLM",)
+"""Families that are taken to rotate a part of each head, as blocks can and no shipped model does."""
 
 ABSENT = "absent"
 """Takes a key out of the config: the code's own default holds."""
@@ -95,7 +99,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
                                                   "rope_scaling": ABSENT, "n_shared_experts": ABSENT,
                                                   "first_k_dense_replace": ABSENT}),
     "deepseek-v2-mscale": ("deepseek-v2-lite", {**LATENT, "n_routed_experts": 8, "num_experts_per_tok": 3,
-                                                "rope_scaling": {**YARN, "mscale": ABSENT}, "moe_layer_freq": ABSENT}),
+                                                "rope_scaling": {**YARN, "mscale": ABSENT, "mscale_all_dim": ABSENT},
+                                                "moe_layer_freq": ABSENT}),
 }  # fmt: skip
 """Shipped model and what is changed of its config besides COMMON; `rope_scaling` is merged into the model's own. Some
 are taken several times: with options that no shipped model sets, or without those that all set, but the code has for
@@ -120,7 +125,10 @@ def _without_absent(values: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def small_scenarios() -> dict[str, tuple[Scenario, ...]]:
     """Scenarios by operator's module (`L1.rms_norm`), equal ones once, the cheapest first."""
-    configs = [parse_config(shrunk_config(base, changes), name, name, name) for name, (base, changes) in MODELS.items()]
+    partial = {name: replace(FAMILIES[name], partial_rotary=True) for name in PARTIAL}
+    with patch.dict(FAMILIES, partial):
+        configs = [parse_config(shrunk_config(base, changes), name, name, name)
+                   for name, (base, changes) in MODELS.items()]
     with ExitStack() as stack:
         for module in (contexts, operators):
             sizes: dict[str, Any] = {name: size for name, size in CONTEXTS.items() if hasattr(module, name)}

@@ -43,7 +43,7 @@ def batches(shard: Shard, layer: Layer) -> Iterator[Batch]:
     No position lies past the model's last; prompts that are longer are left out.
     """
     dtype, most = shard.config.dtype, shard.config.max_position_embeddings
-    keys = max(PAGE_SIZE, min(decode_keys(layer), most // PAGE_SIZE * PAGE_SIZE))
+    keys = max(PAGE_SIZE, min(max(DECODE_KEYS, 2 * layer.window), most) // PAGE_SIZE * PAGE_SIZE)
     cached = min(CACHED_TOKENS, most // 2 // PAGE_SIZE * PAGE_SIZE)
     # one token more than listed is drawn too
     whole = tuple(count for count in PREFILL_TOKENS if count < most)
@@ -66,11 +66,6 @@ def batches(shard: Shard, layer: Layer) -> Iterator[Batch]:
               **_tensors(caches, last, dtype)}  # fmt: skip
     after = f"_after{cached}" if cached < CACHED_TOKENS else ""
     yield Batch("mixed", chunks, rows, Context(f"mixed{keys}{after}_{name}", values))
-
-
-def decode_keys(layer: Layer) -> int:
-    """Return the longest context of sequences that decode in this layer, in whole pages."""
-    return -(-max(DECODE_KEYS, 2 * layer.window) // PAGE_SIZE) * PAGE_SIZE
 
 
 def positions(batch: Batch) -> Input:

@@ -71,7 +71,8 @@ def has_positions(config: Any, index: int) -> bool:
 def has_experts(config: Any, index: int) -> bool:
     """Whether a layer's MLP is a block of experts: not in the first ones, those named, or between the steps."""
     is_dense = index < optional(config, "first_k_dense_replace", 0) or index in optional(config, "mlp_only_layers", ())
-    return num_experts(config) > 0 and not is_dense and (index + 1) % optional(config, "decoder_sparse_step", 1) == 0
+    step, frequency = optional(config, "decoder_sparse_step", 1), optional(config, "moe_layer_freq", 1)
+    return num_experts(config) > 0 and not is_dense and (index + 1) % step == 0 and index % frequency == 0
 
 
 def layer_type(config: Any, index: int) -> str:

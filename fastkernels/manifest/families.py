@@ -224,6 +224,7 @@ FAMILIES: dict[str, Family] = {
         layer="qwen3_decoder_layer",
         qk_norm=True,
         model_types=("qwen3",),
+        only={"use_qk_norm": (True,)},
         reads=("attention_bias", *WINDOW_KEYS),
         windows="last",
         defaults={"head_dim": 128, "num_key_value_heads": 32, "use_sliding_window": False, "max_window_layers": 28},
@@ -251,6 +252,7 @@ FAMILIES: dict[str, Family] = {
         experts_key="num_experts",
         expert_size_key="moe_intermediate_size",
         model_types=("qwen3_moe",),
+        only={"use_qk_norm": (True,)},
         # transformers reads no max_window_layers here; windows are in all layers or in none
         reads=("attention_bias", "decoder_sparse_step", "mlp_only_layers", "norm_topk_prob", *WINDOW_KEYS),
         windows="flag",

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from fastkernels.manifest.config import Layer
-from fastkernels.manifest.contexts import CACHED_TOKENS, DECODE_KEYS, PAGE_SIZE, SPARE_PAGES, decode_keys
+from fastkernels.manifest.contexts import CACHED_TOKENS, DECODE_KEYS, PAGE_SIZE, SPARE_PAGES
 from fastkernels.manifest.drafts import (
     ALL_TOKENS,
     DECODE_TOKENS,
@@ -328,7 +328,7 @@ def flash_attn_decode(shard: Shard) -> Iterator[Draft]:
     """One new token a sequence against the paged cache; `tokens` is the batch size."""
     dim, dtype = shard.config.head_dim, shard.config.dtype
     for kind, layer in attention_layers(shard):
-        keys = decode_keys(layer)
+        keys = max(DECODE_KEYS, min(2 * layer.window, shard.config.max_position_embeddings) // PAGE_SIZE * PAGE_SIZE)
         for batch, context, batches in (("", keys, DECODE_TOKENS), ("context8192", 8192, DECODE_TOKENS[:-1])):
             pages = context // PAGE_SIZE
             total = f"{pages}*tokens+{SPARE_PAGES}"

@@ -136,6 +136,22 @@ READ: dict[str, Config] = {
 }  # fmt: skip
 """Configs that are read as transformers reads them."""
 
+KEYS: dict[str, Config] = {
+    "llama": {"is_llama_config": True, "rope_interleaved": False, "transformers.js_config": {"dtype": "q4"},
+              "max_sequence_length": 2048, "pretraining_tp": 1, "unsloth_fixed": True},
+    "mistral": {"sliding_window": 32768, "_attn_implementation_autoset": True, "tokenizer_class": "LlamaTokenizer"},
+    "qwen2": {"use_mrope": False, "classifier_dropout": 0.1, "id2label": {"0": "yes"}, "label2id": {"yes": 0}},
+    "qwen3_moe": {"qkv_bias": False, "use_qk_norm": True, "shared_expert_intermediate_size": 0, "rope_scaling": None},
+    "mixtral": {"router_jitter_noise": 0.0, "router_aux_loss_coef": 0.02, "output_router_logits": False},
+    "gemma3_text": {"cache_implementation": "hybrid", "final_logit_softcapping": None, "attn_logit_softcapping": None,
+                    "_sliding_window_pattern": 6, "use_bidirectional_attention": False},
+    "gpt_oss": {"experts_per_token": 3, "initial_context_length": 4096, "swiglu_limit": 7.0},
+    "deepseek_v3": {"auto_map": {"AutoConfig": "c.C"}, "aux_loss_alpha": 0.001, "seq_aux": True, "ep_size": 1,
+                    "num_nextn_predict_layers": 1, "moe_layer_freq": 1, "scoring_func": "sigmoid",
+                    "topk_method": "noaux_tc", "head_dim": 64, "qk_head_dim": 24},
+}  # fmt: skip
+"""What else published configs of a family have; it changes nothing."""
+
 REFUSED: dict[str, tuple[Config, str]] = {
     "soft-capped-scores": (config("gemma3_text", attn_logit_softcapping=50.0),
                            "attn_logit_softcapping: 50.0 is not None"),

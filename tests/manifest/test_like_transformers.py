@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from manifest.configs_by_hand import READ, REFUSED, Config, config, shipped
+from manifest.configs_by_hand import KEYS, READ, REFUSED, Config, config, shipped
 from models.parity import Tiny, check, generate_from, save_tiny
 
 from fastkernels.engine.config import read_model_config
@@ -167,6 +167,12 @@ def test_refused(name: str, tmp_path: Path) -> None:
     assert message in str(manifest.value)
     assert str(manifest.value).startswith("config.json: ")
     assert str(engine.value).endswith(str(manifest.value))
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_keys_of_published_configs_are_known(kind: str) -> None:
+    plain, full = (parse_config(config(kind, **keys), "c.json", "m", "m") for keys in ({}, KEYS[kind]))
+    assert replace(full, raw={}) == replace(plain, raw={}, layers=full.layers)
 
 
 def test_every_wrong_key_is_named() -> None:
