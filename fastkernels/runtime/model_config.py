@@ -7,9 +7,11 @@ from fastkernels.manifest.facts import (
     FULL,
     SLIDING,
     has_experts,
+    has_positions,
     head_size,
     latent_scale,
     layer_type,
+    norm_eps,
     num_experts,
     num_kv_heads,
     optional,
@@ -18,8 +20,8 @@ from fastkernels.manifest.facts import (
 )
 
 __all__ = [
-    "FULL", "SLIDING", "check_choice", "has_experts", "head_size", "latent_scale", "layer_index", "layer_type",
-    "num_experts", "num_kv_heads", "optional", "rope_parameters", "sliding_window",
+    "FULL", "SLIDING", "check_choice", "has_experts", "has_positions", "head_size", "latent_scale", "layer_index",
+    "layer_type", "norm_eps", "num_experts", "num_kv_heads", "optional", "rope_parameters", "sliding_window",
 ]  # fmt: skip
 
 
