@@ -58,6 +58,16 @@ def check(result: ScenarioResult, require_gates: bool = False) -> None:
         pytest.fail(failure_text(result), pytrace=False)
 
 
+def uses_grading(item: pytest.Item) -> bool:
+    """Whether a test of the user's own asks for scenarios or grades them."""
+    return not {"fk_scenario", "fk_grade"}.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def is_graded(item: pytest.Item) -> bool:
+    """Whether the item grades: a scenario, or a test of the user's own."""
+    return isinstance(item, ScenarioItem) or uses_grading(item)
+
+
 def collect_scenarios(session: pytest.Session, fk: "FkSession", scenarios: "Iterable[Scenario]") -> list[pytest.Item]:
     """Build the items under `session`, firing the hooks that pytest fires for collectors of its own."""
     from fastkernels.manifest import collector_paused

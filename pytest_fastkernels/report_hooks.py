@@ -32,6 +32,11 @@ class ReportHooks:
         if self.fk.run.collects or hasattr(report, KEY):
             self.fk.receive(report)
 
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note that the run was ended from outside, and not by pytest, as for --maxfail under xdist."""
+        if not isinstance(excinfo.value, pytest.Session.Interrupted):
+            self.fk.interrupted = excinfo.value
+
     @pytest.hookimpl(wrapper=True)
     def pytest_report_teststatus(self, report: pytest.CollectReport | pytest.TestReport) -> Generator[None, Any, Any]:
         """Leave letters to pytest under -q, words with the finding under -v, and print group lines otherwise."""
