@@ -1,7 +1,7 @@
 """pytest's view of scenarios: one collector per operator, one item per scenario, no test file."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -40,6 +40,10 @@ class ScenarioItem(pytest.Item):
     def runtest(self) -> None:
         """Grade the scenario; fails with the finding unless it passed, with its gates where they are required."""
         check(self.fk.grade(self, self.scenario), self.fk.settings.require_gates)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Where grading itself breaks, the way there in a line each, unless --tb asks for another style."""
+        return super().repr_failure(excinfo, "short" if self.config.option.tbstyle == "auto" else style)
 
     def reportinfo(self) -> tuple[str, None, str]:
         """The manifest stands for a test file."""

@@ -28,6 +28,8 @@ class Output:
         """What the user must know at once."""
         self.error = ""
         """Why the results file was not written; empty where it was, or before."""
+        self.log_error = ""
+        """Why the log lacks results; empty where it holds all."""
         path = fk.settings.output_json
         try:
             if path.exists() and not path.is_file():
@@ -81,9 +83,7 @@ class Output:
         try:
             write_result(self.path, result)
         except OSError as error:
-            self.error = (f"results file not written: {self.fk.shown(self.path)}: {error.strerror or error}; "
-                          f"the log {self.fk.shown(self.log)} has what was finished while it could be written "
-                          "(--fk-resume takes it from there)")
+            self.error = f"results file not written: {self.fk.shown(self.path)}: {error.strerror or error}"
 
     def release(self, finished: bool) -> None:
         """Let other runs have the files; the next one keeps the log unless this run or the one before `finished`."""
@@ -91,7 +91,12 @@ class Output:
 
     def described(self) -> str:
         """The footer's line on the results."""
-        return self.error or f"results: {self.fk.shown(self.path)}"
+        log = self.fk.shown(self.log)
+        if self.log_error:
+            rest = f"the log {log} lacks results: {self.log_error}"
+            return f"{self.error}; {rest}" if self.error else f"results: {self.fk.shown(self.path)}; {rest}"
+        kept = f"{self.error}; the log {log} holds what was finished (--fk-resume goes on with it)"
+        return kept if self.error else f"results: {self.fk.shown(self.path)}"
 
 
 def own_path(fk: "FkSession") -> None:

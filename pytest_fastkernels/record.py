@@ -28,10 +28,13 @@ def from_wire(data: Iterable[Mapping[str, Any]]) -> list[ScenarioResult]:
     return [result_adapter().validate_python(fields) for fields in data]
 
 
-def lost(scenario: "Scenario", why: str, **more: Any) -> ScenarioResult:
-    """Make the result of a scenario whose grading itself broke, so that none is missing."""
+def lost(scenario: "Scenario", why: str, error: str = "", **more: Any) -> ScenarioResult:
+    """Make the result of a scenario whose grading itself broke, so that none is missing.
+
+    why: what pytest reports; error: the exception in it, where it has one.
+    """
     why = plain(why)
-    last = why.strip().splitlines()[-1] if why.strip() else "no message"
+    last = (plain(error).strip().splitlines()[:1] or why.strip().splitlines()[-1:] or ["no message"])[0]
     return ScenarioResult(
         id=scenario.id, op=scenario.op, level=scenario.level, model=scenario.model, model_id=scenario.model_id,
         tp=scenario.tp, tokens=scenario.tokens, phase=scenario.phase, variant=scenario.variant,

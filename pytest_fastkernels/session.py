@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from pytest_fastkernels.record import RunRecord
     from pytest_fastkernels.report import Report
 
+UNLOGGED = "fastkernels_unlogged"
+"""Attribute of a report that says why the log lacks results of the process it comes from."""
 SESSION = pytest.StashKey["FkSession"]()
 """Where the session lies on `config.stash`."""
 WITHOUT_EFFECT = ("{options} without effect: no collected test uses fk_scenario or fk_grade. Select scenarios with "
@@ -194,13 +196,17 @@ class FkSession:
         from pytest_fastkernels.record import from_wire, lost
         from pytest_fastkernels.reproduce import command
 
+        if self.output is not None:
+            self.output.log_error = getattr(report, UNLOGGED, self.output.log_error)
         if report.outcome not in ("passed", "failed", "skipped"):  # such as rerun: the test's last report counts
             return
         results = from_wire(getattr(report, KEY, ()))
         scenario = self.record.expected.get(report.nodeid)
         if scenario and report.failed and not results and scenario.id not in self.record.graded:
-            results = [lost(scenario, report.longreprtext, device=self.device, seed=self.run.seed,
-                            self_test=self.plan.self_test, reproduce=command(self, scenario.id, self.run.seed))]
+            crash = getattr(report.longrepr, "reprcrash", None)
+            results = [lost(scenario, report.longreprtext, crash.message if crash else "", device=self.device,
+                            seed=self.run.seed, self_test=self.plan.self_test,
+                            reproduce=command(self, scenario.id, self.run.seed))]
         self.take(report.nodeid, results)
         self.report.scenario_done(report.nodeid, results)
 
@@ -241,13 +247,18 @@ class FkSession:
 
     def attach(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Put an item's results on its report as plain data."""
+        from fastkernels.bench.kernels import KernelGrader
+
         if is_graded(item) and report.longrepr and plain(report.longreprtext) != report.longreprtext:
             report.longrepr = plain(report.longreprtext)  # xdist cannot carry a lone surrogate
-        if report.when == "call" and RESULTS in item.stash:
+        if isinstance(self.opened, KernelGrader) and self.opened.log_error:
+            setattr(report, UNLOGGED, self.opened.log_error)
+        if report.when == "setup":  # a test may run again
+            item.stash[RESULTS] = []
+        elif report.when == "call" and item.stash.get(RESULTS, []):
             from pytest_fastkernels.record import to_wire
 
-            results = item.stash[RESULTS]
-            setattr(report, KEY, to_wire(results))
+            setattr(report, KEY, to_wire(item.stash[RESULTS]))
             crash = getattr(report.longrepr, "reprcrash", None)
             if crash is not None:  # pytest's short summary prints all of it where the variable CI is set
                 crash.message = crash.message.partition("\n")[0]

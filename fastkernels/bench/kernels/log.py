@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def keep_log(path: Path) -> Path | None:
     if not path.exists() or not path.stat().st_size:
         return None
     written = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
-    names = (path.with_stem(f"{path.stem}-{written}{more}") for more in ("", *(f"-{n}" for n in count(2))))
+    names = (path.with_stem(f"{path.stem}-{written}{more}") for more in chain([""], (f"-{n}" for n in count(2))))
     kept = next(name for name in names if not os.path.lexists(name))
     path.rename(kept)
     return kept
