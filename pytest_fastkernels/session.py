@@ -288,6 +288,8 @@ class FkSession:
         try:
             if self.reports and "record" in self.__dict__ and self.record.results:
                 self._make_up()
+            elif self.output is not None and not self.has_ended:
+                self.output.release(finished=False)
         finally:
             with undisturbed():
                 self.close_grader()
