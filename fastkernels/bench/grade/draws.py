@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from fastkernels.bench.grade.edges import EDGES, edge_tokens, has_edges
+from fastkernels.bench.grade.edges import EDGES, FAR, can_be_far, edge_tokens, has_edges
 from fastkernels.bench.grade.spoil import NAN
 from fastkernels.manifest.context import PREFIX
 from fastkernels.manifest.scenario import RANK_PART, Scenario
@@ -41,7 +41,7 @@ class Draw:
     seed: int
     """Seed of its inputs."""
     hard: str
-    """Kind of values: `normal`, one of HARD, HARD_GENTLE and HARD_COMPOSED, EDGES or NAN."""
+    """Kind of values: `normal`, one of HARD, HARD_GENTLE and HARD_COMPOSED, EDGES, FAR or NAN."""
     lengths_seed: int | None = None
     """Seed of the sequences' lengths where they are to be another draw's, and the work with them; None: `seed`."""
 
@@ -65,15 +65,16 @@ def plan_draws(scenario: Scenario, seed: int, device: str) -> list[Draw]:
     attention = any(spec.values in ATTENTION_VALUES for spec in scenario.inputs)
     composed = scenario.level > 1 or scenario.ranks > 1
     hard = HARD_COMPOSED if composed else HARD_GENTLE if attention else HARD
-    kinds += [(kind, odd) for kind in hard]
     kinds += [(EDGES, edge_tokens(scenario, rng))] * has_edges(scenario)
+    kinds += [(FAR, edge_tokens(scenario, rng))] * can_be_far(scenario)
     kinds += [(NAN, odd)] * _by_rows(scenario)
+    kinds += [(kind, odd) for kind in hard]
     return [Draw(f"{kind}@t{count}#{number}", count, rng.getrandbits(63), kind)
             for number, (kind, count) in enumerate(kinds, start=1)]
 
 
 def _by_rows(scenario: Scenario) -> bool:
-    """Whether tokens have nothing to do with each other: normal values, no sequences, and nothing that is put in order."""
+    """Whether tokens have nothing to do with each other: no sequences, and nothing that is put in order."""
     values = {spec.values for spec in scenario.inputs}
     names = {spec.name.removeprefix(PREFIX) for spec in scenario.inputs}
     apart = not values & {*ATTENTION_VALUES, "routed", RANK_PART} and "slot_mapping" not in names

@@ -1,8 +1,8 @@
 """The batch of an edge draw: lengths, pages, slots and chunks that few batches have and any server can send.
 
-Sequences that decode have 0 tokens, 1, less than a page, whole pages and, in a window, more than it; entries of the page
-table past the last page or before the window hold anything. Prompts come in several chunks, each with a length and
-cached tokens of its own. Stores get padding. The caches are as small as that allows; their first and last page are
+Sequences that decode have 0 tokens, 1, less than a page, whole pages and, in a window, more than it; entries of the
+page table past the last page or before the window hold anything. Prompts come in several chunks, each with a length
+and cached tokens of its own. Stores get padding. The caches are as small as that allows; their first and last page are
 nobody's, so that what goes there by mistake is seen.
 """
 
@@ -19,6 +19,9 @@ from fastkernels.manifest.scenario import InputSpec, Scenario
 EDGES = "edges"
 """Kind of the draw."""
 
+FAR = "far"
+"""The same in a cache past 2^31 elements (`fastkernels.bench.isolate.far`); page tables hold pages that are none."""
+
 FIXED = "fixed"
 """Generator of inputs whose values are worked out here."""
 
@@ -34,7 +37,7 @@ DECODES = 6
 SPARE = 4
 """Pages that are nobody's, the first and the last among them."""
 
-FAR_ENTRY = 2**31 - 1
+NO_PAGE = 2**31 - 1
 """An entry of a page table that no cache has a page for."""
 
 
@@ -46,6 +49,11 @@ def has_edges(scenario: Scenario) -> bool:
     packed = names.get("cu_seqlens_q") == "cu_seqlens" and {"key", "value", "cu_seqlens_k"} <= set(names)
     stores = names.get("slot_mapping") in ("slot_mapping", "batch_slots")
     return (caches and (decodes or stores)) or packed
+
+
+def can_be_far(scenario: Scenario) -> bool:
+    """Whether it has edges and a cache that may be large."""
+    return scenario.level <= 2 and has_edges(scenario) and any(spec.name.endswith("_cache") for spec in scenario.inputs)
 
 
 def edge_tokens(scenario: Scenario, rng: random.Random) -> int:
@@ -61,14 +69,14 @@ def window_of(scenario: Scenario, module: nn.Module | None) -> int:
     return max((window for window in found if isinstance(window, int)), default=0)
 
 
-def edge_scenario(scenario: Scenario, seed: int, module: nn.Module | None) -> Scenario:
-    """The scenario with the inputs of such a batch at its token count, the same for the same seed."""
-    rng = random.Random(f"{seed}:{EDGES}")
+def edge_scenario(scenario: Scenario, kind: str, seed: int, module: nn.Module | None) -> Scenario:
+    """The scenario with the inputs of such a batch at its token count, the same for the same kind and seed."""
+    rng = random.Random(f"{seed}:{kind}")
     specs = {spec.name: spec for spec in scenario.inputs}
     if PREFIX + "slot_mapping" in specs:
-        return replace(scenario, inputs=tuple(_block(scenario, specs, rng, window_of(scenario, module)).values()))
+        return replace(scenario, inputs=tuple(_block(scenario, specs, rng, window_of(scenario, module), kind).values()))
     if "seqused_k" in specs:
-        specs |= _decodes(scenario, specs, rng, window_of(scenario, module))
+        specs |= _decodes(scenario, specs, rng, window_of(scenario, module), kind)
     elif "cu_seqlens_q" in specs:
         specs |= _prompts(scenario, specs, rng)
     else:
@@ -77,13 +85,13 @@ def edge_scenario(scenario: Scenario, seed: int, module: nn.Module | None) -> Sc
 
 
 def _decodes(
-    scenario: Scenario, specs: Mapping[str, InputSpec], rng: random.Random, window: int
+    scenario: Scenario, specs: Mapping[str, InputSpec], rng: random.Random, window: int, kind: str
 ) -> dict[str, InputSpec]:
     count, width = scenario.resolved_shape(specs["block_table"])
     page_size = _page_size(specs)
     lengths = _lengths(rng, count, int(scenario.resolved_args(specs["seqused_k"])["max"]), page_size, window)
     pages = _Pages(rng, [_span(length, page_size, window) for length in lengths])
-    return {**_fixed(specs["seqused_k"], lengths), **_fixed(specs["block_table"], pages.table(width)),
+    return {**_fixed(specs["seqused_k"], lengths), **_fixed(specs["block_table"], pages.table(width, kind)),
             **_caches(specs, pages.total)}  # fmt: skip
 
 
@@ -108,7 +116,7 @@ def _store(scenario: Scenario, specs: Mapping[str, InputSpec], rng: random.Rando
 
 
 def _block(
-    scenario: Scenario, specs: dict[str, InputSpec], rng: random.Random, window: int
+    scenario: Scenario, specs: dict[str, InputSpec], rng: random.Random, window: int, kind: str
 ) -> dict[str, InputSpec]:  # fmt: skip
     """All that the context holds: sequences that decode, and chunks of prompts behind them where it has any prompt."""
     own = {name.removeprefix(PREFIX): spec for name, spec in specs.items() if name.startswith(PREFIX)}
@@ -131,7 +139,7 @@ def _block(
     known = [[pages.slot(count + i, at, page_size) for at in range(length)] for i, length in enumerate(keys)]
     slots += [slot for chunk, row in zip(new, known, strict=True) for slot in row[len(row) - chunk:]]
     found = {
-        "block_table": _tensor("block_table", "int32", pages.table(width)[:count]),
+        "block_table": _tensor("block_table", "int32", pages.table(width, kind)[:count]),
         "seqused_k": _tensor("seqused_k", "int32", lengths),
         **_literal("num_decodes", count), **_literal("max_seqlen_k", longest),
     }
@@ -162,9 +170,10 @@ class _Pages:
         """Where a sequence's token lies."""
         return self._of[sequence][at // page_size] * page_size + at % page_size
 
-    def table(self, width: int) -> list[list[int]]:
-        """The page table of all sequences; entries that must not be followed hold anything."""
-        others = [-1, 0, self.total - 1, self.total, FAR_ENTRY, *self._rng.choices(self._used or [0], k=3)]
+    def table(self, width: int, kind: str) -> list[list[int]]:
+        """The page table of all sequences; entries that must not be followed hold other pages, in FAR ones anything."""
+        none = [-1, self.total, NO_PAGE] if kind == FAR else []
+        others = [0, self.total - 1, *none, *self._rng.choices(self._used or [0], k=3)]
         return [[pages.get(place, self._rng.choice(others)) for place in range(width)] for pages in self._of]
 
 

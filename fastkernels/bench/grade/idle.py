@@ -21,5 +21,5 @@ def without_idle_rows(leaf: Leaf, inputs: Mapping[str, Any]) -> Leaf:
     idle = leaf.expected.isnan() if slots is None else torch.zeros_like(leaf.expected, dtype=torch.bool)
     if slots is not None and leaf.expected.shape[:1] == slots.shape:
         idle[slots < 0] = True
-    sides = (leaf.expected.masked_fill(idle, 0.0), leaf.baseline.masked_fill(idle, 0.0), leaf.got.masked_fill(idle, 0.0))
-    return replace(leaf, expected=sides[0], baseline=sides[1], got=sides[2])
+    expected, baseline, got = (side.masked_fill(idle, 0.0) for side in (leaf.expected, leaf.baseline, leaf.got))
+    return replace(leaf, expected=expected, baseline=baseline, got=got)

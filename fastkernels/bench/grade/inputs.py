@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fastkernels.bench.grade.draws import Draw
-from fastkernels.bench.grade.edges import EDGES, FIXED, edge_scenario, window_of
+from fastkernels.bench.grade.edges import EDGES, FAR, FIXED, edge_scenario, window_of
 from fastkernels.bench.grade.golden import recorded
 from fastkernels.bench.grade.noise import seeded
 from fastkernels.bench.grade.request import Request
@@ -25,8 +25,8 @@ def make_inputs(
     on its weights (`routed`). Where the scenario has a recorded call, normal draws at its token count repeat it.
     """
     scenario = scenario.with_tokens(draw.tokens)
-    if draw.hard == EDGES:
-        scenario = edge_scenario(scenario, draw.seed, module)
+    if draw.hard in (EDGES, FAR):
+        scenario = edge_scenario(scenario, draw.hard, draw.seed, module)
     weights = {} if module is None else dict(module.named_parameters())
     call = recorded(scenario, draw, device)
     specs = {spec.name: spec for spec in scenario.inputs}
@@ -50,7 +50,7 @@ def make_inputs(
             weights=weights, tokens=draw.tokens, seed=draw.seed))
         drawn[spec.name] = laid_out(values, spec.strides)
         sources[spec.name] = spec.values
-    if draw.hard == EDGES:
+    if draw.hard in (EDGES, FAR):
         spoil(drawn, scenario, draw.seed, window_of(scenario, module))
     elif draw.hard == NAN:
         put_nan_rows(drawn, scenario, draw.seed)

@@ -9,7 +9,7 @@ from torch import nn
 
 from fastkernels.bench.grade import effects
 from fastkernels.bench.grade.draws import Draw
-from fastkernels.bench.grade.edges import EDGES
+from fastkernels.bench.grade.edges import EDGES, FAR
 from fastkernels.bench.grade.idle import without_idle_rows
 from fastkernels.bench.grade.leaf import Leaf, LeafFinding, judge_leaves
 from fastkernels.bench.grade.oracle import Oracle
@@ -62,7 +62,7 @@ class Judge:
         if after.canaries:
             return Finding(Verdict.OUT_OF_BOUNDS_WRITE, f"memory beside {after.canaries[0]} was written{_in(draw)}")
         leaves = self._leaves(inputs_before, reference, after, mutated)
-        if draw is not None and draw.hard in (EDGES, NAN):
+        if draw is not None and draw.hard in (EDGES, FAR, NAN):
             leaves = [without_idle_rows(leaf, inputs_before) for leaf in leaves]
         found = judge_leaves(leaves, _in(draw))
         return Finding(found.verdict, found.message, _correctness(found, draw))

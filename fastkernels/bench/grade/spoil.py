@@ -50,7 +50,7 @@ def put_nan_rows(inputs: Mapping[str, Any], scenario: Scenario, seed: int) -> No
 def _raise_scores(own: Mapping[str, Any], scenario: Scenario, generator: torch.Generator) -> None:
     """Add one vector to all keys and plus or minus another to each query, so that their product is SCORE.
 
-    Softmax is the same for scores that are moved alike. Minus only without sinks, beside which all keys would be nothing.
+    Softmax is the same for scores that are moved alike. Minus only without sinks, beside which keys would be nothing.
     """
     query = own["query"]
     caches = [value for name, value in own.items() if name in ("key_cache", "kv_cache", "latent_cache")]
@@ -69,7 +69,7 @@ def _raise_scores(own: Mapping[str, Any], scenario: Scenario, generator: torch.G
 
 def _heads(tensor: torch.Tensor, size: int) -> torch.Tensor:
     """The same memory with a head in the last dimension."""
-    return tensor if tensor.shape[-1] == size else tensor.unflatten(-1, (-1, size))
+    return tensor if tensor.dim() > 2 else tensor.unflatten(-1, (-1, size))
 
 
 def _rows_seen(own: Mapping[str, Any], cache: torch.Tensor, window: int) -> torch.Tensor:
