@@ -73,6 +73,15 @@ def plan_draws(scenario: Scenario, seed: int, device: str) -> list[Draw]:
             for number, (kind, count) in enumerate(kinds, start=1)]
 
 
+def plan_few_draws(scenario: Scenario, seed: int, device: str) -> list[Draw]:
+    """The same for a variant (`variants`): a normal draw, one of small values, and one with edges where it has any."""
+    rng = random.Random(f"{seed}:{scenario.shape_key}:{device}:few")
+    kinds = [("normal", scenario.tokens), ("tiny", scenario.tokens)]
+    kinds += [(EDGES, edge_tokens(scenario, rng))] * has_edges(scenario)
+    return [Draw(f"{kind}@t{count}#{number}", count, rng.getrandbits(63), kind)
+            for number, (kind, count) in enumerate(kinds, start=1)]
+
+
 def _by_rows(scenario: Scenario) -> bool:
     """Whether tokens have nothing to do with each other: no sequences, and nothing that is put in order."""
     values = {spec.values for spec in scenario.inputs}

@@ -22,6 +22,7 @@ from fastkernels.bench.grade import (
     plan_draws,
     randomise_weights,
 )
+from fastkernels.bench.grade.draws import plan_few_draws
 from fastkernels.bench.grade.edges import FAR
 from fastkernels.bench.isolate.answers import read_answer
 from fastkernels.bench.isolate.arena import Arena
@@ -79,7 +80,7 @@ class BaselineService(Service):
         return {}
 
     def on_prepare(self, message: Message) -> Message:
-        """Build the baseline with random weights, check the task, plan the draws and share the weights."""
+        """Build the baseline with random weights, check the task, plan draws (`few`: for a variant), share weights."""
         self.free()
         self._scenario = Scenario.from_dict(message["scenario"])
         self.enter_group(self._scenario)
@@ -93,7 +94,8 @@ class BaselineService(Service):
         if finding is not None:
             return {"finding": _plain(finding)}
         self._judge = Judge(module, self._scenario)
-        self._draws = plan_draws(self._scenario, message["seed"], self.device.type)
+        plan = plan_few_draws if message.get("few") else plan_draws
+        self._draws = plan(self._scenario, message["seed"], self.device.type)
         if not stand_in.is_baseline:
             self._draw = self._draws[0]
             finding = check_stand_in(stand_in, module, self._judge, self._make_inputs(), self._draw)
