@@ -209,8 +209,11 @@ def _chunks(rng: random.Random, tokens: int, page_size: int, most: int) -> tuple
     order = rng.sample(range(count), count)
     cached = [cached[place] for place in order]
     whole = next((i for i, extra in enumerate(cached) if extra), None)
-    if whole is not None and -(new[whole] + cached[whole]) % page_size <= room - cached[whole]:
-        cached[whole] += -(new[whole] + cached[whole]) % page_size
+    if whole is not None:
+        extra = cached[whole] + -(new[whole] + cached[whole]) % page_size
+        while extra in cached[:whole] + cached[whole + 1:]:
+            extra += page_size
+        cached[whole] = min(extra, room)
     return new, [a + b for a, b in zip(new, cached, strict=True)]
 
 

@@ -181,8 +181,8 @@ GENERATORS: dict[str, Callable[[Request], Any]] = {
     function.__name__: function
     for function in (
         normal, correction_bias, rank_part, routed, routing_weights, literal, positions, token_ids, slot_mapping,
-        block_table, seqused_k, cu_seqlens, longest, same_as, batch_slots, batch_positions, key_slots, router_logits, topk_ids, expert_choices,
-        sorted_token_ids, block_experts, padded_rows,
+        block_table, seqused_k, cu_seqlens, longest, same_as, batch_slots, batch_positions, key_slots, router_logits,
+        topk_ids, expert_choices, sorted_token_ids, block_experts, padded_rows,
     )
 }  # fmt: skip
 """Every generator by its name in the manifest."""
