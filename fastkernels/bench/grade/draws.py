@@ -62,24 +62,28 @@ def plan_draws(scenario: Scenario, seed: int, device: str) -> list[Draw]:
     kinds = [("normal", tokens)] * (2 if tokens <= FULL_TOKENS[device] else 1)
     kinds += [("normal", _near(tokens, device, rng)), ("normal", odd)]
     kinds += [("normal", 1)] * (tokens != 1)
-    attention = any(spec.values in ATTENTION_VALUES for spec in scenario.inputs)
-    composed = scenario.level > 1 or scenario.ranks > 1
-    hard = HARD_COMPOSED if composed else HARD_GENTLE if attention else HARD
     kinds += [(EDGES, edge_tokens(scenario, rng))] * has_edges(scenario)
     kinds += [(FAR, edge_tokens(scenario, rng))] * can_be_far(scenario)
     kinds += [(NAN, odd)] * _by_rows(scenario)
-    kinds += [(kind, odd) for kind in hard]
+    kinds += [(kind, odd) for kind in _hard_kinds(scenario)]
     return [Draw(f"{kind}@t{count}#{number}", count, rng.getrandbits(63), kind)
             for number, (kind, count) in enumerate(kinds, start=1)]
 
 
 def plan_few_draws(scenario: Scenario, seed: int, device: str) -> list[Draw]:
-    """The same for a variant (`variants`): a normal draw, one of small values, and one with edges where it has any."""
+    """The same for a variant (`variants`): normal, large, tiny and mixed values, and edges where it has any."""
     rng = random.Random(f"{seed}:{scenario.shape_key}:{device}:few")
-    kinds = [("normal", scenario.tokens), ("tiny", scenario.tokens)]
+    kinds = [(kind, scenario.tokens) for kind in ("normal", *(_hard_kinds(scenario)[i] for i in (0, 1, -1)))]
     kinds += [(EDGES, edge_tokens(scenario, rng))] * has_edges(scenario)
     return [Draw(f"{kind}@t{count}#{number}", count, rng.getrandbits(63), kind)
             for number, (kind, count) in enumerate(kinds, start=1)]
+
+
+def _hard_kinds(scenario: Scenario) -> tuple[str, ...]:
+    """Kinds of hard values for this operator."""
+    attention = any(spec.values in ATTENTION_VALUES for spec in scenario.inputs)
+    composed = scenario.level > 1 or scenario.ranks > 1
+    return HARD_COMPOSED if composed else HARD_GENTLE if attention else HARD
 
 
 def _by_rows(scenario: Scenario) -> bool:

@@ -62,8 +62,6 @@ class LeafFinding:
     max_ratio: float = 0.0
     rel_l2: float = 0.0
     baseline_rel_l2: float = 0.0
-    nan_due: str = ""
-    """A leaf in which the oracle has NaN; empty for none."""
     problems: list[tuple[int, Verdict, str]] = field(default_factory=list)
     """(rank of the rule, verdict, message) of each broken rule."""
 
@@ -174,8 +172,6 @@ def _float_rules(result: LeafFinding, leaf: Leaf, rows: list[list[list[float]]],
 def _nonfinite_rule(result: LeafFinding, leaf: Leaf, got: Numbers, where: str) -> tuple[Numbers, Numbers]:
     """Judge NaN and infinities; the numbers of what is finite, or the candidate's as given where it disagrees."""
     disagrees = False
-    if bool(leaf.expected.isnan().any()):
-        result.nan_due = leaf.name
     settled, baseline_mask, got_mask = settle(leaf.expected, leaf.baseline, leaf.got, leaf.limits)
     for mask, x, own in ((baseline_mask, leaf.baseline, True), (got_mask, leaf.got, False)):
         wrong = int(mask.sum())

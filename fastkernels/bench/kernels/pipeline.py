@@ -118,6 +118,8 @@ class Attempt:
             self.found.message += " (in a call whose allocations lay between guard bands and held NaN)"
             return
         sweep(self)
+        if self.found.refused:
+            self.found.sweep += f"; the candidate refuses {' and '.join(self.found.refused)}"
 
     def check_other_weights(self) -> None:
         """Load other weights into the candidate's module and judge a call: what it keeps of the old ones is wrong."""
