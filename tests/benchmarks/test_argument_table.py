@@ -1,4 +1,4 @@
-"""The table of arguments names every one of every operator, and small modules of unshipped ones tell who ignores them."""
+"""The table of arguments names all of every operator; small modules tell who ignores one that is not shipped."""
 
 from pathlib import Path
 
