@@ -87,9 +87,9 @@ def install_command(extra: str = "") -> str:
     return f"pip install {shlex.quote(f'{NAME}{suffix}')}"
 
 
-def did_you_mean(found: object, allowed: Iterable[object]) -> str:
-    """Return `. Did you mean 'rms_norm'?` for the nearest allowed word, or an empty string."""
-    close = difflib.get_close_matches(str(found), [str(word) for word in allowed], n=1, cutoff=0.5)
+def did_you_mean(found: object, allowed: Iterable[object], likeness: float = 0.5) -> str:
+    """Return `. Did you mean 'rms_norm'?` for the nearest allowed word, at least so like it, or an empty string."""
+    close = difflib.get_close_matches(str(found), [str(word) for word in allowed], n=1, cutoff=likeness)
     return f". Did you mean {close[0]!r}?" if close else ""
 
 

@@ -76,6 +76,7 @@ class Report:
         self.progress: Progress | None = None
         self.estimate: Estimate | None = None
         self.notes: list[str] = []
+        self.is_printed = False
 
     @property
     def by_group(self) -> bool:
@@ -192,6 +193,7 @@ class Report:
 
     def summary(self, reporter: pytest.TerminalReporter) -> None:
         """Print the table and the footer."""
+        self.is_printed = True
         results = self.fk.record.results
         if results:
             reporter.write_sep("=", "kernels")
@@ -234,7 +236,9 @@ class Report:
             lines.append("--fk-dump: no call went wrong, nothing was written")
         lines.append(f"seed: {fk.run.seed}")
         lines += [note for note in self.notes if note]
-        return [*lines, f"results: {fk.shown(fk.settings.output_json)}"] if results else lines
+        if self.reporter is not None and not self.reporter.showheader and fk.output is not None:
+            lines += fk.output.notes
+        return [*lines, fk.output.described()] if results and fk.output is not None else lines
 
     def _describe(self) -> str:
         record = self.fk.record

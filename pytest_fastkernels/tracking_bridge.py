@@ -11,24 +11,29 @@ import pytest
 if TYPE_CHECKING:
     from fastkernels.results import KernelBenchResult
 
+LOST = "fastkernels tracking: run "
+"""How the tracker's messages on a run that it could not keep, or not whole, begin."""
 NAMED = 2
 """Operators, and models, that the name of a run lists."""
 
 
-def track(result: "KernelBenchResult", exit_status: int, directory: Path, write: Callable[[str], None]) -> None:
+def track(result: "KernelBenchResult", exit_status: int, directory: Path, write: Callable[[str], None],
+          results: str = "") -> None:
     """Record a run and print lines about it: that it begins, for it takes seconds, and where the run lies."""
     from fastkernels.env import tracking_is_off
 
     if not tracking_is_off() and find_spec("mlflow") is not None:
         write("recording the run with MLflow (FASTKERNELS_TRACKING=off leaves it out) ...")
     started = time.monotonic()
-    for line in record_run(result, exit_status, directory):
+    for line in record_run(result, exit_status, directory, results):
         took = f", {time.monotonic() - started:.1f} s" if line.startswith("tracked: ") else ""
         write(line + took)
 
 
-def record_run(result: "KernelBenchResult", exit_status: int, directory: Path) -> list[str]:
+def record_run(result: "KernelBenchResult", exit_status: int, directory: Path, results: str = "") -> list[str]:
     """Record a run in the store of `directory` and return lines for the footer: where it lies, or what was lost.
+
+    results: says where the results file lies, for those who do not find the run in the store.
 
     Imports mlflow here and nowhere before, so that it costs collection and grading nothing.
     """
@@ -40,6 +45,7 @@ def record_run(result: "KernelBenchResult", exit_status: int, directory: Path) -
                            wall_s=result.wall_s) as run:
         run.status = status_of(exit_status)
         tracker.log_kernel_bench(result)
+    notes = [f"{note}; {results}" if results and note.startswith(LOST) else note for note in notes]
     if run.run_id:
         where = shown_uri(run.uri)
         ways = "fastkernels history" if "://" in where else "fastkernels history, fastkernels mlflow-ui"
