@@ -273,12 +273,12 @@ class FkSession:
         if log_error := getattr(self.opened, "log_error", ""):
             setattr(report, UNLOGGED, log_error)
         if report.when == "setup":  # a test may run again
-            nothing: list[ScenarioResult] = []
-            item.stash[RESULTS] = nothing
+            item.stash[RESULTS] = []
         elif report.when == "call" and item.stash.get(RESULTS, []):
             from pytest_fastkernels.record import to_wire
 
-            setattr(report, KEY, to_wire(item.stash[RESULTS]))
+            results = item.stash[RESULTS]
+            setattr(report, KEY, to_wire(results))
             crash = getattr(report.longrepr, "reprcrash", None)
             if crash is not None:  # pytest's short summary prints all of it where the variable CI is set
                 crash.message = crash.message.partition("\n")[0]
