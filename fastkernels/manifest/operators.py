@@ -18,6 +18,7 @@ from fastkernels.manifest.drafts import (
     tensor,
     times,
 )
+from fastkernels.manifest.facts import LATENT_EPS
 from fastkernels.manifest.shard import Shard
 
 RAGGED_SEQUENCES = 8
@@ -45,7 +46,7 @@ def _norm(shard: Shard, op: str) -> Iterator[Draft]:
         for variant, width in (("q_a_norm", latent.q_lora_rank), ("kv_a_norm", latent.kv_lora_rank)):
             if width:
                 x = sliced(tensor("tokens", width, dtype=config.dtype), shard.latent_size)
-                yield Draft(op, ALL_TOKENS, {**init, "hidden_size": width}, {"x": x}, variant)
+                yield Draft(op, ALL_TOKENS, {**init, "hidden_size": width, "eps": LATENT_EPS}, {"x": x}, variant)
 
 
 rms_norm, gemma_rms_norm = (partial(_norm, op=op) for op in ("rms_norm", "gemma_rms_norm"))
