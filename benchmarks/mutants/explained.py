@@ -163,9 +163,9 @@ EXPLAINED: dict[str, Explained] = {
         COMMUTES,
     "L3._pre_norm_layer forward: hidden_states, residual = self.post_attention_layernorm(hidden_states, residual) => hidden_states, residual = self.post_attention_layernorm(residual, hidden_states)":
         COMMUTES,
-    "L3.gemma3_decoder_layer forward: hidden_states, residual = self.input_layernorm(hidden_states, residual) => hidden_states, residual = self.input_layernorm(residual, hidden_states)":
+    "L3._sandwich_layer forward: hidden_states, residual = self.input_layernorm(hidden_states, residual) => hidden_states, residual = self.input_layernorm(residual, hidden_states)":
         COMMUTES,
-    "L3.gemma3_decoder_layer forward: hidden_states, residual = self.pre_feedforward_layernorm(hidden_states, residual) => hidden_states, residual = self.pre_feedforward_layernorm(residual, hidden_states)":
+    "L3._sandwich_layer forward: hidden_states, residual = self.pre_feedforward_layernorm(hidden_states, residual) => hidden_states, residual = self.pre_feedforward_layernorm(residual, hidden_states)":
         COMMUTES,
 }
 """By the mutant's name; the script fails where one of them is caught."""

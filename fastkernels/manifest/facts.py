@@ -57,6 +57,20 @@ def num_experts(config: Any) -> int:
     return int(next((value for name in EXPERTS_KEYS if (value := getattr(config, name, None)) is not None), 0))
 
 
+def norm_eps(config: Any) -> float:
+    """Epsilon of the norms."""
+    return float(getattr(config, family_of(config).eps_key))
+
+
+def has_positions(config: Any, index: int) -> bool:
+    """Whether a layer has a rotary embedding, by `no_rope_layers` (1: it has) or `no_rope_layer_interval`."""
+    if not family_of(config).nope_interval:
+        return True
+    marks = getattr(config, "no_rope_layers", None)
+    interval = optional(config, "no_rope_layer_interval", family_of(config).nope_interval)
+    return bool(marks[index] if marks else (index + 1) % interval)
+
+
 def has_experts(config: Any, index: int) -> bool:
     """Whether a layer's MLP is a block of experts: not in the first ones, those named, or between the steps."""
     is_dense = index < optional(config, "first_k_dense_replace", 0) or index in optional(config, "mlp_only_layers", ())
@@ -67,7 +81,7 @@ def has_experts(config: Any, index: int) -> bool:
 def layer_type(config: Any, index: int) -> str:
     """`full_attention` or `sliding_attention`, by the architecture's own rule."""
     rule = family_of(config)
-    types = getattr(config, "layer_types", None) if rule.windows in ("types", "last") else None
+    types = getattr(config, "layer_types", None) if rule.windows in ("types", "last", "nope") else None
     if types:
         return str(types[index])
     has_pattern = rule.windows == "types" or rule is ANY
@@ -78,6 +92,8 @@ def layer_type(config: Any, index: int) -> str:
         return FULL
     if rule.windows != "all" and not optional(config, "use_sliding_window", rule is ANY):
         return FULL
+    if rule.windows == "nope":
+        return FULL if has_positions(config, index) else SLIDING
     first = optional(config, "max_window_layers", 0) if rule.windows == "last" else 0
     return SLIDING if index >= first else FULL
 
@@ -97,6 +113,8 @@ def rope_parameters(config: Any, index: int = 0) -> dict[str, Any]:
     kind = layer_type(config, index)
     if kind == SLIDING and hasattr(config, "rope_local_base_freq"):
         found, theta = {key: found[key] for key in (FULL, SLIDING) if key in found}, config.rope_local_base_freq
+    elif kind == SLIDING and family_of(config).rope_by_type:
+        found = {key: found[key] for key in (FULL, SLIDING) if key in found}
     if FULL in found or SLIDING in found:
         found = dict(found.get(kind) or {})
     name = str(found.get("rope_type", found.get("type", "default")))

@@ -21,14 +21,24 @@ class Family:
     """Operator of the norms."""
     post_norms: bool = False
     """Attention and MLP are followed by norms of their own besides, and residuals are added outside of them."""
-    qk_norm: bool = False
-    """Query and key heads are normalised over head_dim before the rotary embedding."""
+    qk_norm: bool | None = False
+    """Queries and keys are normalised before the rotary embedding; None: as the config's `use_qk_norm` says."""
+    whole_qk_norm: bool = False
+    """That over all heads at once; else each head over head_dim."""
+    stream: bool = False
+    """Layers add to the residual stream themselves: no residual is passed beside it, and none is fused into norms."""
+    gated: bool = True
+    """The MLP has a gate: an activation of two halves of one projection."""
     sinks: bool = False
     """Every head has an attention sink, a logit without a value."""
+    bias_key: str = "attention_bias"
+    """Config key of the biases of attention."""
+    mlp_bias_key: str = "mlp_bias"
+    """Config key of the biases of the dense MLP."""
     qkv_bias: bool | None = None
-    """Whether qkv_proj has a bias; None: as the config's `attention_bias` says."""
+    """Whether qkv_proj has a bias; None: as the config's `bias_key` says."""
     o_bias: bool | None = None
-    """Whether o_proj has a bias; None: as the config's `attention_bias` says."""
+    """Whether o_proj has a bias; None: as the config's `bias_key` says."""
     expert_bias: bool = False
     """Router and experts have biases."""
     experts_key: str = ""
@@ -54,6 +64,8 @@ class Family:
     """Config keys with the only values that it is built for; None and what keys.ONLY has stand for themselves."""
     ignored: tuple[str, ...] = ()
     """Config keys that its class in transformers does not read though published configs have them; they are dropped."""
+    eps_key: str = "rms_norm_eps"
+    """Config key of the norms' epsilon."""
     activation_key: str = "hidden_act"
     """Config key of the activation."""
     activations: tuple[str, ...] = ("silu",)
@@ -61,15 +73,20 @@ class Family:
     windows: str = ""
     """Which layers have a window of `sliding_window` keys. Empty: none. `all`: all, where the config gives a width.
     `flag`: all, with `use_sliding_window`. `last`: with that, those from `max_window_layers` on, or by `layer_types`.
-    `types`: by `layer_types` or `sliding_window_pattern`."""
+    `types`: by `layer_types` or `sliding_window_pattern`. `nope`: with `use_sliding_window` those without positions, or
+    by `layer_types`."""
     pattern: int = 0
     """`types`: every so many-th layer sees all keys where the config says nothing."""
+    nope_interval: int = 0
+    """Every so many-th layer has no rotary embedding where the config says nothing; 0: all layers have one."""
+    rope_types: tuple[str, ...] = ()
+    """Kinds of rotary scaling that it is built for; empty: all that are known."""
     rope_theta: float = 10000.0
     """Base of the rotary embedding where the config leaves it out."""
     rope: Mapping[str, Any] = field(default_factory=dict)
     """Rotary embedding where the config describes none."""
     rope_by_type: bool = False
-    """`rope_parameters` holds one rotary embedding for each layer type."""
+    """`rope_parameters` holds one rotary embedding for each layer type; `rope_scaling` is of those that see all."""
     partial_rotary: bool = False
     """A part of each head may be rotated: the config's `partial_rotary_factor` counts."""
     scaled_positions: bool = False
@@ -144,6 +161,40 @@ _DEEPSEEK_V3 = replace(
               "first_k_dense_replace": 3, "q_lora_rank": 1536, "routed_scaling_factor": 2.5, "n_group": 8,
               "topk_group": 4},
 )  # fmt: skip
+
+_GEMMA2 = Family(
+    attention="gemma2_attention",
+    mlp="gemma3_mlp",
+    layer="gemma2_decoder_layer",
+    norm="gemma_rms_norm",
+    post_norms=True,
+    model_types=("gemma2",),
+    reads=("attention_bias", "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar",
+           "sliding_window"),
+    # hidden_act stood for hidden_activation in the first release; sliding_window_size repeats sliding_window
+    ignored=("hidden_act", "sliding_window_size"),
+    activation_key="hidden_activation",
+    activations=("gelu_pytorch_tanh",),
+    windows="types",
+    pattern=2,
+    defaults={
+        "num_key_value_heads": 4, "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": 8192, "rms_norm_eps": 1e-06, "sliding_window": 4096,
+        "query_pre_attn_scalar": 256, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
+        "tie_word_embeddings": True,
+    },
+)  # fmt: skip
+_OLMO2 = Family(
+    attention="olmo2_attention",
+    layer="olmo2_decoder_layer",
+    post_norms=True,
+    qk_norm=True,
+    whole_qk_norm=True,
+    stream=True,
+    model_types=("olmo2",),
+    reads=("attention_bias",),
+    ignored=WINDOW_KEYS,
+)
 
 FAMILIES: dict[str, Family] = {
     "LlamaForCausalLM": Family(
@@ -234,5 +285,91 @@ FAMILIES: dict[str, Family] = {
     ),
     "DeepseekV2ForCausalLM": _DEEPSEEK_V2,
     "DeepseekV3ForCausalLM": _DEEPSEEK_V3,
+    "Phi3ForCausalLM": Family(
+        qkv_bias=False,
+        o_bias=False,
+        model_types=("phi3",),
+        reads=("sliding_window",),
+        # read for longrope alone
+        ignored=("original_max_position_embeddings",),
+        windows="all",
+        # transformers takes `yarn` and `su` for longrope, which is not built, and refuses all others
+        rope_types=("default",),
+        partial_rotary=True,
+    ),
+    "GraniteForCausalLM": Family(
+        attention="granite_attention",
+        layer="granite_decoder_layer",
+        stream=True,
+        model_types=("granite",),
+        reads=("attention_bias", "mlp_bias", "attention_multiplier", "embedding_multiplier", "residual_multiplier",
+               "logits_scaling"),
+        ignored=WINDOW_KEYS,
+        defaults={"attention_multiplier": 1.0, "embedding_multiplier": 1.0, "residual_multiplier": 1.0,
+                  "logits_scaling": 1.0},
+    ),
+    "SmolLM3ForCausalLM": Family(
+        attention="smollm3_attention",
+        layer="smollm3_decoder_layer",
+        model_types=("smollm3",),
+        reads=("attention_bias", "mlp_bias", "no_rope_layers", "no_rope_layer_interval", "sliding_window",
+               "use_sliding_window"),
+        ignored=("max_window_layers",),
+        windows="nope",
+        nope_interval=4,
+        rope_theta=2000000.0,
+        defaults={"num_key_value_heads": 4, "tie_word_embeddings": True},
+    ),
+    "Olmo2ForCausalLM": _OLMO2,
+    "Olmo3ForCausalLM": replace(
+        _OLMO2,
+        model_types=("olmo3",),
+        reads=("attention_bias", "sliding_window"),
+        ignored=("use_sliding_window", "max_window_layers"),
+        windows="types",
+        pattern=4,
+        rope_theta=500000.0,
+        rope_by_type=True,
+        defaults={"sliding_window": 4096},
+    ),
+    "Gemma2ForCausalLM": _GEMMA2,
+    "Starcoder2ForCausalLM": Family(
+        attention="starcoder2_attention",
+        mlp="starcoder2_mlp",
+        layer="starcoder2_decoder_layer",
+        norm="layer_norm",
+        stream=True,
+        gated=False,
+        bias_key="use_bias",
+        mlp_bias_key="use_bias",
+        model_types=("starcoder2",),
+        reads=("sliding_window",),
+        # the last two name what the class has no choice of
+        ignored=("use_sliding_window", "max_window_layers", "embedding_dropout", "residual_dropout", "mlp_type",
+                 "norm_type"),
+        eps_key="norm_epsilon",
+        activations=("gelu_pytorch_tanh",),
+        windows="all",
+        defaults={"num_key_value_heads": 2, "norm_epsilon": 1e-5, "use_bias": True, "tie_word_embeddings": True,
+                  "hidden_act": "gelu_pytorch_tanh"},
+    ),
+    "Glm4MoeForCausalLM": Family(
+        attention="glm4_moe_attention",
+        moe="glm4_moe",
+        layer="glm4_moe_decoder_layer",
+        qk_norm=None,
+        o_bias=False,
+        experts_key="n_routed_experts",
+        expert_size_key="moe_intermediate_size",
+        model_types=("glm4_moe",),
+        reads=("attention_bias", "first_k_dense_replace", "n_group", "n_shared_experts", "norm_topk_prob",
+               "routed_scaling_factor", "topk_group", "use_qk_norm"),
+        only={"topk_method": ("noaux_tc",), "scoring_func": ("sigmoid",)},
+        ignored=WINDOW_KEYS,
+        partial_rotary=True,
+        defaults={"scoring_func": "sigmoid", "topk_method": "noaux_tc", "norm_topk_prob": True, "n_shared_experts": 1,
+                  "first_k_dense_replace": 1, "routed_scaling_factor": 1.0, "n_group": 1, "topk_group": 1,
+                  "num_key_value_heads": 8, "use_qk_norm": False, "partial_rotary_factor": 0.5},
+    ),
 }  # fmt: skip
 """Every supported `architectures` value."""

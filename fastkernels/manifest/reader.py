@@ -71,7 +71,7 @@ class _Reader:
         self.data["max_position_embeddings"] = self.positions()
         head_dim = head_dim if latent is None else latent.qk_rope_head_dim
         operator, approximate = ACTIVATIONS[self.activation()]
-        attention_bias = self.flag("attention_bias")
+        attention_bias = self.flag(family.bias_key)
         routing = self.routing()
         layers = self.layers(routing)
         expert_size = self.size(family.expert_size_key) if routing.num_experts else 0
@@ -91,13 +91,15 @@ class _Reader:
             rotary_dim=facts.rotary_dim(self.config, head_dim),
             vocab_size=self.size("vocab_size"),
             max_position_embeddings=self.size("max_position_embeddings"),
-            rms_norm_eps=self.number("rms_norm_eps"),
+            rms_norm_eps=self.number(family.eps_key),
             attention_scale=self.attention_scale(head_dim, latent),
-            activation=operator,
+            soft_cap=self.soft_cap(),
+            qk_norm=self.flag("use_qk_norm") if family.qk_norm is None else family.qk_norm,
+            activation=operator if family.gated else "gelu",
             approximate=approximate,
             qkv_bias=attention_bias if family.qkv_bias is None else family.qkv_bias,
             o_bias=attention_bias if family.o_bias is None else family.o_bias,
-            mlp_bias=self.flag("mlp_bias"),
+            mlp_bias=self.flag(family.mlp_bias_key),
             routing=routing,
             latent=latent,
             tie_word_embeddings=self.flag("tie_word_embeddings"),
@@ -182,9 +184,15 @@ class _Reader:
 
     def attention_scale(self, head_dim: int, latent: Latent | None) -> float:
         """Return the factor of the scores; DeepSeek's grows with the context that YaRN gives."""
+        if "attention_multiplier" in self.family.reads:
+            return self.number("attention_multiplier")
         if latent is None:
             return float(self.number("query_pre_attn_scalar", float(head_dim)) ** -0.5)
         return facts.latent_scale(latent.qk_nope_head_dim + latent.qk_rope_head_dim, facts.rope_parameters(self.config))
+
+    def soft_cap(self) -> float:
+        """Return the bound of the scores, 0 where there is none."""
+        return self.number("attn_logit_softcapping") if self.data.get("attn_logit_softcapping") is not None else 0.0
 
     def routing(self) -> Routing:
         """Return how experts are chosen."""
@@ -217,15 +225,27 @@ class _Reader:
         only = self.data.get("mlp_only_layers")
         if only and not (isinstance(only, list) and all(isinstance(index, int) for index in only)):
             raise self.fail("mlp_only_layers", f"{only!r} is not a list of layers' numbers")
-        kinds: dict[tuple[str, bool], Layer] = {}
+        self.check_no_rope_layers()
+        kinds: dict[tuple[str, bool, bool], Layer] = {}
         for index in range(self.size("num_hidden_layers")):
             kind, experts = facts.layer_type(self.config, index), facts.has_experts(self.config, index)
-            if (kind, experts) not in kinds:
-                window = facts.sliding_window(self.config, index) or 0
-                kinds[kind, experts] = Layer(index, window, facts.rope_parameters(self.config, index), experts)
+            rotated = facts.has_positions(self.config, index)
+            if (kind, experts, rotated) not in kinds:
+                rope = facts.rope_parameters(self.config, index) if rotated else {}
+                kinds[kind, experts, rotated] = Layer(
+                    index, facts.sliding_window(self.config, index) or 0, rope, experts
+                )
         if routing.num_experts and not any(layer.experts for layer in kinds.values()):
             raise self.fail("num_hidden_layers", "no layer of them has experts")
         return tuple(kinds.values())
+
+    def check_no_rope_layers(self) -> None:
+        """Refuse marks of layers without positions that are not one 0 or 1 a layer."""
+        count, marks = self.size("num_hidden_layers"), self.data.get("no_rope_layers")
+        if marks is None:
+            self.size("no_rope_layer_interval", 1)
+        elif not isinstance(marks, list) or len(marks) < count or any(mark not in (0, 1) for mark in marks):
+            raise self.fail("no_rope_layers", f"is not a list of 0 and 1 for {count} layers, as num_hidden_layers says")
 
     def check_layer_types(self) -> None:
         """Refuse layer types that the architecture does not have, and windows without a width."""

@@ -61,6 +61,9 @@ def _one(path: str, found: Mapping[str, Any], family: Family) -> Iterator[Proble
     if kind not in facts.ROPE_KEYS:
         yield f"{path}.rope_type", one_of(kind, facts.ROPE_KEYS)
         return
+    if family.rope_types and kind not in family.rope_types:
+        yield f"{path}.rope_type", f"{kind!r}: this architecture is built for {', '.join(family.rope_types)} only"
+        return
     needed, allowed = facts.ROPE_KEYS[kind]
     for key in needed:
         if key not in found:

@@ -8,9 +8,11 @@ from fastkernels.manifest.facts import (
     LATENT_EPS,
     SLIDING,
     has_experts,
+    has_positions,
     head_size,
     latent_scale,
     layer_type,
+    norm_eps,
     num_experts,
     num_kv_heads,
     optional,
@@ -19,8 +21,9 @@ from fastkernels.manifest.facts import (
 )
 
 __all__ = [
-    "FULL", "LATENT_EPS", "SLIDING", "check_choice", "has_experts", "head_size", "latent_scale", "layer_index",
-    "layer_type", "num_experts", "num_kv_heads", "optional", "rope_parameters", "sliding_window",
+    "FULL", "LATENT_EPS", "SLIDING", "check_choice", "has_experts", "has_positions", "head_size", "latent_scale",
+    "layer_index", "layer_type", "norm_eps", "num_experts", "num_kv_heads", "optional", "rope_parameters",
+    "sliding_window",
 ]  # fmt: skip
 
 

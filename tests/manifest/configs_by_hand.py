@@ -32,6 +32,17 @@ BASES: dict[str, Config] = {
                 "sliding_window": 12, "head_dim": 16},
     "deepseek_v2": {"architectures": ["DeepseekV2ForCausalLM"], **LATENT},
     "deepseek_v3": {"architectures": ["DeepseekV3ForCausalLM"], **LATENT, "n_group": 4, "topk_group": 2},
+    "phi3": {"architectures": ["Phi3ForCausalLM"], "pad_token_id": None},
+    # divided by 16, logits of this width hardly differ
+    "granite": {"architectures": ["GraniteForCausalLM"], "logits_scaling": 2.0},
+    "smollm3": {"architectures": ["SmolLM3ForCausalLM"], "num_hidden_layers": 4, "pad_token_id": None},
+    "olmo2": {"architectures": ["Olmo2ForCausalLM"]},
+    "olmo3": {"architectures": ["Olmo3ForCausalLM"], "num_hidden_layers": 4, "sliding_window": 12},
+    "gemma2": {"architectures": ["Gemma2ForCausalLM"], "head_dim": 32, "hidden_activation": "gelu_pytorch_tanh",
+               "query_pre_attn_scalar": 20, "sliding_window": 12},
+    "starcoder2": {"architectures": ["Starcoder2ForCausalLM"], "hidden_act": "gelu_pytorch_tanh"},
+    "glm4_moe": {"architectures": ["Glm4MoeForCausalLM"], "head_dim": 32, "n_routed_experts": 16,
+                 "num_experts_per_tok": 4, "moe_intermediate_size": 48},
 }  # fmt: skip
 """By model_type."""
 
@@ -55,6 +66,23 @@ def config(kind: str, **changes: Any) -> Config:
 
 
 READ: dict[str, Config] = {
+    # what families leave out or add
+    "phi3-partial": config("phi3", partial_rotary_factor=0.5, original_max_position_embeddings=64),
+    "granite-bare": config("granite", sliding_window=12, logits_scaling=4),
+    "smollm3-bare": config("smollm3"),
+    "smollm3-own-places": config("smollm3", no_rope_layers=[0, 1, 1, 0]),
+    "smollm3-windows": config("smollm3", use_sliding_window=True, sliding_window=12, no_rope_layer_interval=2,
+                              max_window_layers=1),
+    "olmo2-window": config("olmo2", sliding_window=12, attention_bias=True),
+    "olmo3-bare": config("olmo3", rope_scaling={**YARN, "rope_type": "yarn"}, rope_theta=5e5),
+    "gemma2-bare": config("gemma2", sliding_window_size=13),
+    "gemma2-small-caps": config("gemma2", attn_logit_softcapping=1.0, final_logit_softcapping=None,
+                                layer_types=[FULL, FULL, WINDOW]),
+    "starcoder2-bare": config("starcoder2", hidden_act=ABSENT, use_sliding_window=False),
+    "starcoder2-window": config("starcoder2", sliding_window=12, use_bias=False, norm_epsilon=0.1),
+    "glm4-bare": config("glm4_moe", n_group=ABSENT),
+    "glm4-norms": config("glm4_moe", use_qk_norm=True, partial_rotary_factor=0.25, routed_scaling_factor=2.5,
+                         attention_bias=True, first_k_dense_replace=2),
     # windows
     "llama-with-window": config("llama", sliding_window=12, use_sliding_window=True, max_window_layers=0),
     "qwen2-window-no-use": config("qwen2", sliding_window=12, max_window_layers=1),
@@ -223,6 +251,16 @@ REFUSED: dict[str, tuple[Config, str]] = {
     "two-counts-of-experts": (config("mixtral", num_experts=4),
                               "num_local_experts: num_local_experts 8, num_experts 4"),
     "no-experts": (config("mixtral", num_local_experts=ABSENT), "num_local_experts: missing"),
+    # families whose scaling or layers are not all built
+    "phi3-longrope": (config("phi3", rope_scaling={"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}),
+                      "rope_scaling.rope_type: 'longrope' is not one of"),
+    "phi3-yarn": (config("phi3", rope_scaling=YARN), "rope_scaling.rope_type: 'yarn': this architecture is built for"),
+    "smollm3-few-marks": (config("smollm3", no_rope_layers=[1, 0]), "no_rope_layers: is not a list of 0 and 1 for 4"),
+    "smollm3-no-interval": (config("smollm3", no_rope_layer_interval=0), "no_rope_layer_interval: 0 is not a whole"),
+    "gemma2-pattern": (config("gemma2", sliding_window_pattern=3), "sliding_window_pattern: "),
+    "gemma2-both-ways": (config("gemma2", use_bidirectional_attention=True), "use_bidirectional_attention: True"),
+    "granite-no-scale": (config("granite", attention_multiplier=0.0), "attention_multiplier: 0.0 is not a number"),
+    "starcoder2-gated": (config("starcoder2", hidden_act="silu"), "hidden_act: 'silu' is not one of gelu_pytorch_tanh"),
     # DeepSeek's choice, of which each version has its own
     "v2-by-sigmoid": (config("deepseek_v2", scoring_func="sigmoid"), "scoring_func: 'sigmoid' is not 'softmax'"),
     "v2-normalised": (config("deepseek_v2", norm_topk_prob=True), "norm_topk_prob: True is not False"),
