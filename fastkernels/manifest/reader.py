@@ -242,6 +242,8 @@ class _Reader:
     def check_no_rope_layers(self) -> None:
         """Refuse marks of layers without positions that are not one 0 or 1 a layer."""
         count, marks = self.size("num_hidden_layers"), self.data.get("no_rope_layers")
+        if not self.family.nope_interval:
+            return
         if marks is None:
             self.size("no_rope_layer_interval", 1)
         elif not isinstance(marks, list) or len(marks) < count or any(mark not in (0, 1) for mark in marks):

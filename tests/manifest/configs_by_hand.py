@@ -125,6 +125,7 @@ READ: dict[str, Config] = {
                                  q_lora_rank=None, n_shared_experts=1, attention_bias=True),
     "deepseek-v3-bare": config("deepseek_v3", num_hidden_layers=4, first_k_dense_replace=ABSENT, n_group=ABSENT,
                                topk_group=ABSENT),
+    "deepseek-v3-epsilon": config("deepseek_v3", rms_norm_eps=1e-2, attention_bias=True),
     "deepseek-v3-yarn": config("deepseek_v3", max_position_embeddings=128, rope_interleave=False, rope_scaling={
         **YARN, "beta_fast": 1.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0}),
     # keys that change nothing
