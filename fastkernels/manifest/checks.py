@@ -18,9 +18,12 @@ PLAIN = "a number, text, a truth value, null, or a list or mapping of these"
 NO_NUMBER = "no number that a kernel can compute with; NaN and infinities are not allowed"
 
 _USE = re.compile(r"^(?P<model>.+)-tp(?P<tp>\d+)$")
-_MODEL_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+NAME_FORM = "a short name has lower-case letters, digits, '-' and '_' only"
 _VARIANT = re.compile(r"^[a-z0-9_]*$")
 _SIZE_KEY = re.compile(r"^num_|_size$|_dim$|_embeddings$|^top_k$")
+MOST_NESTED = 8
+"""Lists and mappings that a plain value may have within each other."""
 REFERENCES = ("of", "beside", "correction")
 """Arguments of generators that name an earlier input."""
 BOUNDARIES = ("cu_seqlens", "same_as")
@@ -50,8 +53,8 @@ def split_use(use: str) -> tuple[str, int] | None:
 
 def _model_problems(file: ManifestFile) -> Iterator[Problem]:
     for name, model in file.models.items():
-        if not _MODEL_NAME.match(name):
-            yield f"models.{name}", "a short name has lower-case letters, digits, '-' and '_' only"
+        if not MODEL_NAME.fullmatch(name):
+            yield f"models.{name}", NAME_FORM
         for index, tp in enumerate(model.tp):
             if tp < 1 or tp in model.tp[:index]:
                 yield f"models.{name}.tp[{index}]", f"{tp} is " + ("under 1" if tp < 1 else "given twice")
@@ -141,12 +144,15 @@ def _is_finite(value: object) -> bool:
     return not isinstance(value, float) or isfinite(value)
 
 
-def _is_plain(value: object, depth: int = 0) -> bool:
+def _is_plain(value: object, within: tuple[int, ...] = ()) -> bool:
     """Return whether JSON can hold a value; YAML also has dates, sets, keys of any type and loops."""
-    if isinstance(value, dict):
-        return depth < 8 and all(isinstance(k, str) and _is_plain(v, depth + 1) for k, v in value.items())
-    if isinstance(value, list):
-        return depth < 8 and all(_is_plain(item, depth + 1) for item in value)
+    if isinstance(value, dict | list):
+        if id(value) in within or len(within) >= MOST_NESTED:
+            return False
+        if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+            return False
+        items = value.values() if isinstance(value, dict) else value
+        return all(_is_plain(item, (*within, id(value))) for item in items)
     return value is None or isinstance(value, bool | int | float | str)
 
 

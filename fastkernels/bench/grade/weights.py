@@ -25,6 +25,10 @@ BANNED = 1.0
 SINK = (4.0, 1.0)
 """Attention sinks, mean and standard deviation: beside 100 to 1000 keys of unit scale they take some per cent."""
 
+OF_SOFT_CAP = 0.25
+"""Standard deviation of soft-capped scores, as a part of the cap: the largest of a thousand are 0.8 of it, which tanh
+takes to 0.66."""
+
 
 def randomise_weights(module: nn.Module, seed: int) -> None:
     """Fill every float parameter, so that the output of each part keeps the scale of its input.
@@ -32,7 +36,8 @@ def randomise_weights(module: nn.Module, seed: int) -> None:
     By name and dimensions. A name with `bias` is a bias, around 0; one with `sink` an attention sink; other vectors are
     norm weights, around 1, or around 0 where the class name holds `Gemma`, whose norms add the 1; parameters of a
     module whose class name holds `Embedding` are tables of unit noise; of anything else, stacked experts among them,
-    the last dimension is the fan-in: 1/sqrt(fan_in). Buffers stay as they are.
+    the last dimension is the fan-in: 1/sqrt(fan_in). Buffers stay as they are. Queries of soft-capped attention are
+    larger by OF_SOFT_CAP of the cap.
     """
     with torch.no_grad():
         for owner_name, owner in module.named_modules():
@@ -45,6 +50,15 @@ def randomise_weights(module: nn.Module, seed: int) -> None:
                     continue
                 mean, spread = _scale(parameter, name, type(owner).__name__)
                 _fill(parameter, mean, spread, generator)
+        for owner in module.modules():
+            _reach_soft_cap(owner)
+
+
+def _reach_soft_cap(owner: nn.Module) -> None:
+    """Scale the queries of an attention block whose scores are soft-capped: scores of unit size never meet the cap."""
+    cap = getattr(getattr(owner, "attn", None), "logits_soft_cap", None)
+    if cap:
+        owner.get_parameter("qkv_proj.weight")[: owner.q_size].mul_(cap * OF_SOFT_CAP)
 
 
 def fill_correction(bias: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
