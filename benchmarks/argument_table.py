@@ -154,8 +154,9 @@ def init_row(op: str, name: str, scenarios: list[Scenario]) -> Row:
     every += [(variant.scenario, True) for scenario in scenarios for variant in variants(scenario)]
     values = {repr(scenario.init.get(name)): scenario.init.get(name) for scenario, _ in every}
     if len(values) == 1:  # sizes that `small` has made alike
-        values |= {repr(value // 2): value // 2 for value in values.values() if type(value) is int}
-    tried = 0
+        values |= {repr(other): other for value in list(values.values()) if type(value) is int
+                   for other in (value // 2, value * 2)}
+    tried, why_not = 0, ""
     for scenario in scenarios:
         for variant in variants(scenario):
             if f"{name}=" not in variant.name:
@@ -171,11 +172,12 @@ def init_row(op: str, name: str, scenarios: list[Scenario]) -> Row:
             tried += 1
             ignoring = _built_with(scenario, name, value)
             if ignoring is None:
+                why_not = "init_error"
                 continue
             found = refused(scenario, built(scenario), ignoring, is_variant)
             if found:
                 return Row(op, "init", name, found + (" of a variant" if is_variant else ""))
-    return Row(op, "init", name, _exempt(op, name))
+    return Row(op, "init", name, why_not or _exempt(op, name))
 
 
 def _exempt(op: str, name: str) -> str:

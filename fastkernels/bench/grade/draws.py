@@ -71,12 +71,11 @@ def plan_draws(scenario: Scenario, seed: int, device: str) -> list[Draw]:
 
 
 def plan_few_draws(scenario: Scenario, seed: int, device: str) -> list[Draw]:
-    """The same for a variant (`variants`): normal, large, tiny and mixed values, and edges where it has any."""
+    """The same for a variant (`variants`): normal, large, tiny and mixed values."""
     rng = random.Random(f"{seed}:{scenario.shape_key}:{device}:few")
-    kinds = [(kind, scenario.tokens) for kind in ("normal", *(_hard_kinds(scenario)[i] for i in (0, 1, -1)))]
-    kinds += [(EDGES, edge_tokens(scenario, rng))] * has_edges(scenario)
+    kinds, count = ("normal", *(_hard_kinds(scenario)[i] for i in (0, 1, -1))), scenario.tokens
     return [Draw(f"{kind}@t{count}#{number}", count, rng.getrandbits(63), kind)
-            for number, (kind, count) in enumerate(kinds, start=1)]
+            for number, kind in enumerate(kinds, start=1)]
 
 
 def _hard_kinds(scenario: Scenario) -> tuple[str, ...]:

@@ -140,6 +140,17 @@ def _biased_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, C
     return [(", ".join(f"{name}=True" for name in names), (few, _widths(own, hidden_states=SMALL)))]
 
 
+def _qwen_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
+    """Another base of the angles, and where heads are normalised another epsilon and biases."""
+    few: dict[str, Any] = {"rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}, "max_position": POSITIONS}
+    if "rms_norm_eps" not in init:
+        return [("rope_parameters=theta 1e4", (few, {}))]
+    found = _biased_attention(init, own)
+    few |= {"rms_norm_eps": 0.01, "hidden_size": SMALL}
+    changed = ("rope_parameters=theta 1e4, rms_norm_eps=0.01", (few, _widths(own, hidden_states=SMALL)))
+    return [*found, changed]
+
+
 def _widths(own: Inputs, **widths: int) -> Inputs:
     """These inputs with other last dimensions, one row a token."""
     return {name: replace(own[name], shape=("tokens", width), strides=()) for name, width in widths.items()}
@@ -158,6 +169,7 @@ CHANGES: Mapping[str, Callable[[Mapping[str, Any], Inputs], list[tuple[str, Chan
     "merged_column_parallel_linear": _biased_linear,
     "llama_mlp": _biased_mlp,
     "llama_attention": _biased_attention,
-    "qwen3_attention": _biased_attention,
+    "qwen2_attention": _qwen_attention,
+    "qwen3_attention": _qwen_attention,
 }
 """What each operator has otherwise."""

@@ -98,8 +98,7 @@ class Attempt:
         scenario = self.scenario
         self.candidate({"do": "import", "module": scenario.relative_module, "class_name": scenario.class_name})
         self.found.imported = True
-        if grade_variants(self):
-            return
+        variant = grade_variants(self)
         plain = scenario.to_dict()
         with self.share.on_the_device():
             prepared = self.trusted({"do": "prepare", "scenario": plain, "seed": self.settings.seed})
@@ -120,6 +119,8 @@ class Attempt:
             self.found.message += " (in a call whose allocations lay between guard bands and held NaN)"
             return
         sweep(self)
+        if self.found.passed and variant is not None:
+            self.found.verdict, self.found.message = variant
         if self.found.refused:
             self.found.sweep += f"; the candidate refuses {' and '.join(self.found.refused)}"
 

@@ -10,15 +10,20 @@ SAYS_SO = (Verdict.INIT_ERROR, Verdict.FORWARD_ERROR)
 """How a candidate refuses a value that it was not made for: an exception, and its process goes on."""
 
 
-def grade_variants(attempt: Attempt) -> bool:
-    """Grade what has not been graded for the same candidate files; True where one is wrong."""
+def grade_variants(attempt: Attempt) -> tuple[Verdict, str] | None:
+    """Grade what has not been graded for the same candidate files; the finding on the first that is wrong.
+
+    It counts where the scenario's own calls are right, so that what is wrong with those is said first.
+    """
     for variant in variants(attempt.scenario):
         key = sweep_key(variant.scenario, attempt.loaded)
         if key not in attempt.swept:
             if _is_wrong(attempt, variant):
-                return True
+                wrong = attempt.found.verdict, attempt.found.message
+                attempt.found.verdict, attempt.found.message = Verdict.PASSED, ""
+                return wrong
             attempt.swept[key] = attempt.scenario.id
-    return False
+    return None
 
 
 def _is_wrong(attempt: Attempt, variant: Variant) -> bool:
