@@ -255,10 +255,11 @@ class FkSession:
             setattr(report, UNLOGGED, self.opened.log_error)
         if report.when == "setup":  # a test may run again
             item.stash[RESULTS] = []
-        elif report.when == "call" and item.stash.get(RESULTS, []):
+        elif report.when == "call" and RESULTS in item.stash and item.stash[RESULTS]:
             from pytest_fastkernels.record import to_wire
 
-            setattr(report, KEY, to_wire(item.stash[RESULTS]))
+            found: list[ScenarioResult] = item.stash[RESULTS]
+            setattr(report, KEY, to_wire(found))
             crash = getattr(report.longrepr, "reprcrash", None)
             if crash is not None:  # pytest's short summary prints all of it where the variable CI is set
                 crash.message = crash.message.partition("\n")[0]
