@@ -43,7 +43,7 @@ class ScenarioItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Where grading itself breaks, the way there in a line each, unless --tb asks for another style."""
-        return super().repr_failure(excinfo, "short" if self.config.option.tbstyle == "auto" else style)
+        return super().repr_failure(excinfo, "short" if self.config.getoption("tbstyle", "auto") == "auto" else style)
 
     def reportinfo(self) -> tuple[str, None, str]:
         """The manifest stands for a test file."""

@@ -274,7 +274,7 @@ class FkSession:
             setattr(report, UNLOGGED, log_error)
         if report.when == "setup":  # a test may run again
             item.stash[RESULTS] = []
-        elif report.when == "call" and item.stash.get(RESULTS, []):
+        elif report.when == "call" and RESULTS in item.stash and item.stash[RESULTS]:
             from pytest_fastkernels.record import to_wire
 
             results = item.stash[RESULTS]

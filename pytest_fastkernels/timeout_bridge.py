@@ -38,6 +38,8 @@ class TimeoutBridge:
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_timeout_cancel_timer(self) -> None:
         """Lift the limit."""
+        if self.fk.opened is None:
+            return
         from fastkernels.bench.kernels import KernelGrader
 
         if isinstance(self.fk.opened, KernelGrader):

@@ -16,7 +16,7 @@ import pytest
 from fastkernels.bench.isolate import launch
 
 HOME = os.environ["HOME"]
-LIMIT_S = 120
+LIMIT_S = 300
 """Longest that anything is waited for; none of it takes as long but where something is broken."""
 HANGS_AT_32 = """\
 import time
@@ -57,7 +57,7 @@ class Running:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "pytest", *named, *args], cwd=folder, stdout=file, stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL, start_new_session=True,
-                env={**environment(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+                env={**environment(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TMPDIR": own_locks(folder)})
 
     def wait_for_lines(self, count: int) -> None:
         """Wait until the log holds as many finished scenarios."""
@@ -90,6 +90,13 @@ class Running:
 
     def output(self) -> str:
         return self.printed.read_text()
+
+
+def own_locks(folder: Path) -> str:
+    """A directory of temporary files, and so of locks: graders elsewhere on the machine are not waited for."""
+    made = folder / "tmp"
+    made.mkdir(exist_ok=True)
+    return str(made)
 
 
 def environment() -> dict[str, str]:

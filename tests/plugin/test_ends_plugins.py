@@ -29,7 +29,7 @@ def test_dist_each_is_refused(project):
     assert not (project.path / "bench").exists()
 
 
-@pytest.mark.parametrize("mode", [("--dist=loadfile", "-n2"), *exhaustive((("--dist=loadscope", "-n2"),))])
+@pytest.mark.parametrize("mode", exhaustive((("--dist=loadfile", "-n2"),), (("--dist=loadscope", "-n2"),)))
 def test_each_way_to_spread_has_each_scenario_once(project, mode):
     project.run(TARGET, *mode).assert_outcomes(passed=6)
     assert len(verdicts(project.results())) == 6
