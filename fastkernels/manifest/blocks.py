@@ -180,7 +180,7 @@ def decoder_layer(shard: Shard, op: str) -> Iterator[Draft]:
                 **moe.router(shard, "mlp."), "norm": "post_attention_layernorm.weight", **moe.IN_LAYER,
             }} if layer.experts else {}  # fmt: skip
             inputs["residual"] = {**stream, **routed}
-            parameters = _layer_parameters(shard, layer)
+            parameters = layer_parameters(shard, layer)
             yield Draft(op, batch.tokens, init, inputs, _variant(kind, batch.variant), batch.context, parameters)
             if layer.index == 0 and batch.tokens == DECODE_TOKENS:
                 inputs = {**inputs, "hidden_states": {**stream, **_alone(routed)}, "residual": literal(None)}
@@ -264,7 +264,8 @@ def _attention_parameters(shard: Shard) -> int:
     return query + down + up + out + config.max_position_embeddings * latent.qk_rope_head_dim
 
 
-def _layer_parameters(shard: Shard, layer: Layer) -> int:
+def layer_parameters(shard: Shard, layer: Layer) -> int:
+    """Weights of a decoder layer at TP 1."""
     config = shard.config
     if layer.experts:
         return _attention_parameters(shard) + moe.block_parameters(shard)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from math import log
 from pathlib import Path
 from typing import Any
@@ -61,19 +62,20 @@ def short_name(model_id: str) -> str:
 
 def parse_config(data: Mapping[str, Any], source: str, name: str, model_id: str) -> ModelConfig:
     """Build a ModelConfig from config.json's content; ManifestError names `source` and the key."""
-    family = _family(data, source)
+    architecture = _architecture(data, source)
+    family = FAMILIES[architecture]
     text = data.get("text_config")
     merged = {**family.defaults, **data, **(text if isinstance(text, Mapping) else {})}
-    return _Reader(merged, source, family).read(name, model_id)
+    return replace(_Reader(merged, source, family).read(name, model_id), architecture=architecture)
 
 
-def _family(data: Mapping[str, Any], source: str) -> Family:
+def _architecture(data: Mapping[str, Any], source: str) -> str:
     architectures = data.get("architectures")
     if not isinstance(architectures, list) or not architectures:
         raise ManifestError(f"{source}: architectures: missing; supported are {', '.join(sorted(FAMILIES))}")
     for architecture in architectures:
         if architecture in FAMILIES:
-            return FAMILIES[architecture]
+            return str(architecture)
     raise ManifestError(f"{source}: architectures: {one_of(architectures[0], sorted(FAMILIES))}")
 
 
