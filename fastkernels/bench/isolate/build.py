@@ -8,14 +8,12 @@ import torch
 from torch import nn
 
 from fastkernels.manifest import Scenario
+from fastkernels.manifest.model_checks import LEVEL as MODEL_LEVEL
 from fastkernels.runtime.served import served
 from fastkernels.runtime.weights import default_dtype
 
 DTYPE_KEYS = ("dtype", "params_dtype")
 """Init arguments that are dtypes; a manifest holds their names."""
-
-MODEL_LEVEL = 4
-"""Level of whole models."""
 
 
 def init_arguments(scenario: Scenario) -> dict[str, Any]:

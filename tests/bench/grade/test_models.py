@@ -24,6 +24,7 @@ from fastkernels.bench.grade import (
     randomise_weights,
 )
 from fastkernels.bench.grade.effects import copies
+from fastkernels.bench.grade.oracle import Oracle
 from fastkernels.bench.isolate.build import build
 from fastkernels.results import Verdict
 from fastkernels.runtime.forward_context import get_forward_context
@@ -279,3 +280,21 @@ def test_without_clear_rows_no_choice_is():
         invoke(module, make_inputs(scenario, Draw("draw", 40, 1, "normal"), CPU, module))
     ordered = torch.cat(logits).sort(dim=1, descending=True).values
     assert (ordered[:, 1] - ordered[:, 2]).min() < CLEAR
+
+
+@pytest.mark.parametrize(("name", "variant"), [("llama", ""), ("gemma3", "mixed"), ("deepseek", "")])
+def test_an_oracle_by_parts_finds_the_same_and_leaves_the_weights(name, variant):
+    scenario = model(name, variant=variant)
+    module = built(scenario)
+    inputs = make_inputs(scenario, Draw("draw", 6, 1, "normal"), CPU, module)
+    before = {key: tensor.clone() for key, tensor in (*module.named_parameters(), *module.named_buffers())}
+    whole, parts = Oracle(module, inputs), Oracle(module, inputs, parts_bytes=0)
+    for (outputs, after), (own, own_after) in ((whole(inputs), parts(inputs)), (whole(inputs), parts(inputs))):
+        assert all(torch.equal(a, b) for a, b in zip(outputs, own, strict=True))
+        assert {a.dtype for a in own} == {torch.float32}
+        assert all(torch.equal(after[key], own_after[key]) for key in after if isinstance(after[key], torch.Tensor))
+    for key, tensor in (*module.named_parameters(), *module.named_buffers()):
+        assert tensor.dtype == before[key].dtype
+        assert torch.equal(tensor, before[key])
+    shared = dict(parts._module.named_parameters())
+    assert all(shared[key].data_ptr() == weight.data_ptr() for key, weight in module.named_parameters())
