@@ -25,6 +25,7 @@ from fastkernels.bench.grade import (
     make_inputs,
     merge,
     plan_draws,
+    clear_choices,
     randomise_weights,
 )
 from fastkernels.bench.grade.effects import copies
@@ -41,6 +42,7 @@ def baseline(scenario: Scenario, device: torch.device) -> nn.Module:
     module = importlib.import_module(f"fastkernels.tasks.baseline.{scenario.relative_module}")
     built = build(getattr(module, scenario.class_name), scenario, device)
     randomise_weights(built, 3)
+    clear_choices(built, scenario, 4)
     finish_weights(built)
     return built
 
