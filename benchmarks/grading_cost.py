@@ -22,10 +22,10 @@ from fastkernels.bench.grade import (
     CallOutcome,
     Judge,
     check_task,
+    clear_choices,
     make_inputs,
     merge,
     plan_draws,
-    clear_choices,
     randomise_weights,
 )
 from fastkernels.bench.grade.effects import copies
