@@ -4,7 +4,6 @@ What a router within a model sees no input prescribes, but the token's own row i
 the table rows whose logits it knows, far enough apart to outdo what the layers before the router add.
 """
 
-import fnmatch
 import re
 from collections.abc import Iterable, Mapping
 
@@ -60,8 +59,8 @@ def _change_table(weights: Mapping[str, torch.Tensor], spec: InputSpec, seed: in
 def _routers(weights: Mapping[str, torch.Tensor], spec: InputSpec) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
     """(weight, weight of the norm before it) of every layer that has a router."""
     gates, norms = str(spec.args["gates"]), str(spec.args["norms"])
-    pattern = re.compile(fnmatch.translate(gates).replace(".*", "(.*)"))
-    found = [match for name in weights if (match := pattern.match(name))]
+    pattern = re.compile(re.escape(gates).replace(re.escape("*"), r"(\d+)"))
+    found = [match for name in weights if (match := pattern.fullmatch(name))]
     if not found:
         _named(weights, gates, spec.name)
     return [(weights[match.string], _named(weights, norms.replace("*", match.group(1)), spec.name)) for match in found]

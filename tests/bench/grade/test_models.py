@@ -3,6 +3,7 @@
 import copy
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from types import MethodType
 from typing import Any
 
@@ -23,8 +24,11 @@ from fastkernels.bench.grade import (
     plan_draws,
     randomise_weights,
 )
+from fastkernels.bench.grade.batch import last_tokens
 from fastkernels.bench.grade.effects import copies
+from fastkernels.bench.grade.noise import seeded
 from fastkernels.bench.grade.oracle import Oracle
+from fastkernels.bench.grade.request import Request
 from fastkernels.bench.isolate.build import build
 from fastkernels.results import Verdict
 from fastkernels.runtime.forward_context import get_forward_context
@@ -280,6 +284,38 @@ def test_without_clear_rows_no_choice_is():
         invoke(module, make_inputs(scenario, Draw("draw", 40, 1, "normal"), CPU, module))
     ordered = torch.cat(logits).sort(dim=1, descending=True).values
     assert (ordered[:, 1] - ordered[:, 2]).min() < CLEAR
+
+
+@pytest.mark.parametrize(("variant", "sequences"), [("", 6), ("mixed", 9)])
+def test_logits_are_asked_of_each_sequences_last_token(variant, sequences):
+    scenario = model("llama", variant=variant)
+    inputs = make_inputs(scenario, Draw("draw", 6, 1, "normal"), CPU)
+    rows, positions = inputs["logits_indices"].tolist(), inputs["positions"].tolist()
+    assert rows == [*range(sequences - bool(variant)), *([len(positions) - 1] if variant else [])]
+
+
+def test_a_prompt_without_tokens_has_no_last_one():
+    ends = {"context.cu_seqlens_q": torch.tensor([0, 3, 3, 5]), "context.seqused_k": torch.tensor([4, 0])}
+    request = Request(name="logits_indices", shape=(5,), dtype=torch.int64, args={}, phase="prefill", hard="normal",
+                      generator=seeded(CPU, 1), drawn=ends, sources={})  # fmt: skip
+    assert last_tokens(request).tolist() == [0, 1, 4, 6]
+
+
+@pytest.mark.parametrize("tp", [1, 2])
+def test_ids_of_a_model_with_experts_are_this_ranks(tp):
+    scenario = model("mixtral", tp)
+    ids = torch.cat([make_inputs(scenario, Draw("draw", 40, seed, "normal"), CPU)["input_ids"] for seed in range(20)])
+    first, end = (160, 300) if tp == 2 else (0, 300)
+    assert (int(ids.min()), int(ids.max())) == (first, end - 1)
+
+
+def test_a_name_that_no_weight_has_is_an_error():
+    scenario = model("mixtral")
+    spec = next(spec for spec in scenario.inputs if spec.values == "routed_ids")
+    wrong = replace(spec, args={**spec.args, "gates": "model.layers.*.mlp.gates.weight"})
+    others = tuple(wrong if other is spec else other for other in scenario.inputs)
+    with pytest.raises(ValueError, match=r"input_ids: the module has no weight 'model.layers.\*.mlp.gates.weight'"):
+        built(replace(scenario, inputs=others))
 
 
 @pytest.mark.parametrize(("name", "variant"), [("llama", ""), ("gemma3", "mixed"), ("deepseek", "")])
