@@ -2,6 +2,7 @@
 
 import pytest
 from models_by_hand import manifest_text, model
+from suite import exhaustive
 
 from fastkernels.bench.kernels import GraderSettings, KernelGrader
 from fastkernels.manifest import load_manifest
@@ -61,12 +62,13 @@ def graded(folder, scenario, path, text, timing=False):
         return grader.grade(scenario)
 
 
-def test_a_model_of_ones_own_is_graded_and_timed(tmp_path, clocks_agree):
+@pytest.mark.parametrize("timing", [False, *exhaustive(True)])
+def test_a_model_of_ones_own_is_graded_and_timed(tmp_path, clocks_agree, timing):
     text = MODEL.replace("LAYERS", "").replace("ROWS", "hidden_states")
-    result = graded(tmp_path, model("llama"), "L4/llama.py", text, timing=True)
+    result = graded(tmp_path, model("llama"), "L4/llama.py", text, timing)
     assert result.verdict is Verdict.PASSED, (result.message, result.evidence)
     assert result.replaced == ("L4.llama",)
-    assert result.timing is not None
+    assert (result.timing is not None) == timing
     assert result.sweep.startswith("none: ")
 
 
