@@ -16,7 +16,7 @@ HALF = (torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 """Dtypes whose oracle is float32; that of wider ones is float64."""
 
 
-PARTS_BYTES = 1 << 30
+PARTS_BYTES = 1 << 29
 """A model of more weights than this is brought to higher precision part by part: a copy of it all takes twice as much
 memory as the model."""
 

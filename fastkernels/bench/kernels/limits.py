@@ -29,7 +29,7 @@ WEIGHT_COPIES = 6
 MODEL_COPIES = 4
 """The same of a whole model of more than MODEL_BYTES, whose oracle goes by parts (`grade.parts`)."""
 
-MODEL_BYTES = 1 << 30
+MODEL_BYTES = 1 << 29
 
 INPUT_COPIES = 16
 """Times the inputs do: arena, copies before and after, four timing sets a side, the oracle's in twice the width."""
