@@ -4,8 +4,6 @@ Which experts a router takes is a step function: of two whose scores differ by l
 and the outputs then have nothing in common. The grader therefore prescribes the router's logits.
 """
 
-from collections.abc import Sequence
-
 import torch
 
 from fastkernels.bench.grade.request import Request
@@ -146,15 +144,3 @@ def _logits(request: Request, tokens: int, experts: int) -> tuple[torch.Tensor, 
     leads, decoys = ((first & mask).view(tokens, experts) for mask in (in_group, ~in_group))
     logits = torch.where(is_chosen, torch.where(leads, best, rest), logits)
     return torch.where(decoys, decoy, logits), is_chosen
-
-
-def rows_for(gates: Sequence[torch.Tensor], count: int, request: Request, strength: float) -> torch.Tensor:
-    """The least rows [count, H] that give each of several routers, weights [E, H], a choice of its own; float32.
-
-    Logits are those of `route` with its `margin`, times `strength`.
-    """
-    half, wanted = float(request.args["margin"]) / 2, []
-    for gate in gates:
-        logits, chosen = _logits(request, count, gate.shape[0])
-        wanted.append(strength * torch.where(chosen, logits + half, logits - half))
-    return _seen_by(torch.cat([gate.double() for gate in gates]), torch.cat(wanted, dim=1)).float()

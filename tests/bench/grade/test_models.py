@@ -273,6 +273,28 @@ def test_every_router_chooses_clearly(name, tp, kind):
     assert (ordered[:, top_k - 1] - ordered[:, top_k]).min() > CLEAR
 
 
+@pytest.mark.parametrize("low", [[], [3, 8]])
+def test_a_correction_bias_keeps_experts_out_and_the_choice_clear(low):
+    """Those that it keeps out have high scores, so that who ignores it takes them; the rest is chosen by the scores."""
+    scenario = model("deepseek", prefill=True, tokens=40)
+    module, logits = built(scenario), []
+    gate = module.model.layers[-1].mlp.gate
+    gate.e_score_correction_bias.data.uniform_(-0.08, 0.08)
+    gate.e_score_correction_bias.data[low] -= 1.0
+    clear_choices(module, scenario, 9)
+    gate.register_forward_hook(lambda m, inputs, out: logits.append(out[0].float()))
+    with torch.inference_mode():
+        invoke(module, make_inputs(scenario, Draw("draw", 40, 1, "normal"), CPU, module))
+    scores = torch.sigmoid(torch.cat(logits))
+    by_group = (scores + gate.e_score_correction_bias).view(40, 4, 4)
+    of_group = by_group.topk(2, dim=2).values.sum(dim=2).sort(dim=1, descending=True)
+    assert (of_group.values[:, 1] - of_group.values[:, 2]).min() > 0.2
+    best = by_group.gather(1, of_group.indices[:, :2, None].expand(-1, -1, 4)).flatten(1)
+    ordered = best.sort(dim=1, descending=True).values
+    assert (ordered[:, 3] - ordered[:, 4]).min() > 0.2
+    assert bool((scores[:, low] > 0.5).all())
+
+
 def test_without_clear_rows_no_choice_is():
     """The rows of the embedding are what makes it clear: with random ones experts are near to each other."""
     scenario = model("mixtral", prefill=True, tokens=40)
