@@ -11,8 +11,8 @@ from fastkernels.manifest.loader import manifests_directory
 from fastkernels.runtime.weights import targets
 
 SAME = (
-    "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Gemma3ForConditionalGeneration",
-    "GptOssForCausalLM",
+    "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Gemma3ForCausalLM",
+    "Gemma3ForConditionalGeneration", "GptOssForCausalLM",
 )  # fmt: skip
 """transformers 5 holds the others' experts stacked, as checkpoints do not: their parity tests save and load."""
 CONFIGS = {
