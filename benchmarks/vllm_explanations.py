@@ -33,10 +33,20 @@ COUNTERPARTS = {
     "StoreMLACache": "concat_and_cache_mla",
     "StoreKVCache": "reshape_and_cache_flash",
     "TopKSoftmax": "fused_topk",
+    "Olmo2Attention": "Olmo3Attention",
+    "Olmo2DecoderLayer": "Olmo3DecoderLayer",
+    "Olmo2Model": "Olmo3Model",
+    "Olmo2ForCausalLM": "Olmo3ForCausalLM",
+    "Phi3Model": "LlamaModel",
 }
 """vLLM's name for a class of ours that is not called alike; `NAME in FILE` where several files define it."""
 
+_BY_TRANSFORMERS = "vLLM runs this family by transformers' own classes (its registry: TransformersForCausalLM)"
+
 OWN = {
+    **dict.fromkeys(("SmolLM3Attention", "SmolLM3DecoderLayer", "SmolLM3Model", "SmolLM3ForCausalLM",
+                     "Starcoder2Attention", "Starcoder2MLP", "Starcoder2DecoderLayer", "Starcoder2Model",
+                     "Starcoder2ForCausalLM"), _BY_TRANSFORMERS),
     "Embedding": "the lookup inside VocabParallelEmbedding is a method of its quantisation scheme "
                  "(UnquantizedEmbeddingMethod.embedding); here it is an operator, so that it can be replaced",
     "Linear": "the product inside the parallel layers is a method of their quantisation scheme "
@@ -57,7 +67,9 @@ WANTED = (
     "Qwen3MoeSparseMoeBlock", "Qwen3MoeDecoderLayer", "Qwen3MoeModel", "Qwen3MoeForCausalLM",
     "OAIAttention", "MLPBlock", "TransformerBlock", "GptOssModel", "GptOssForCausalLM",
     "DeepseekV2MLAAttention", "DeepseekV2MoE", "DeepseekV2DecoderLayer", "DeepseekV2Model", "DeepseekV2ForCausalLM",
-    "DeepseekV3ForCausalLM",
+    "DeepseekV3ForCausalLM", "Phi3ForCausalLM", "GraniteAttention", "GraniteDecoderLayer", "GraniteModel",
+    "GraniteForCausalLM", "Olmo3ForCausalLM", "Gemma2Attention", "Gemma2DecoderLayer", "Gemma2Model",
+    "Gemma2ForCausalLM", "Glm4MoeAttention", "Glm4MoE", "Glm4MoeDecoderLayer", "Glm4MoeModel", "Glm4MoeForCausalLM",
 )  # fmt: skip
 """Classes of vLLM's that the zoo's families are made of; one that is missing in the task tree is an error."""
 
@@ -90,8 +102,7 @@ EXPLANATIONS = (
     Explanation(ATTENTION, "-attn_type -dual_chunk_attention_config -attn_backend -kv_sharing_target_layer_name "
                 "-mm_prefix_clamp_sliding_window -use_alibi_sqrt -alibi_slopes -head_size_v", "Encoders, ALiBi, shared "
                 "caches, dual chunk attention and a choice of backend: no family of the zoo has them."),
-    Explanation(ATTENTION, "-logits_soft_cap -attn_logits_soft_cap", "Soft-capped scores are Gemma 2's; Gemma 3 has "
-                "none."),
+    Explanation("Gemma3Attention", "-attn_logits_soft_cap", "Soft-capped scores are Gemma 2's; Gemma 3 has none."),
     Explanation(ATTENTION + " " + LAYERS, "-per_layer_sliding_window +sliding_window", "The window of the layer under "
                 "a shorter name; vLLM falls back to one window for all layers in its cache config, which is not here. "
                 "Its Qwen2 reads it there."),
@@ -131,11 +142,15 @@ EXPLANATIONS = (
                 "the cache, so they are called that."),
     Explanation("FlashAttn*", "+num_heads +head_size +num_kv_heads", "A class is built for one layer's heads; the "
                 "function reads them off its tensors."),
-    Explanation("FlashAttn*", "-causal -dropout_p -deterministic -return_attn_probs -return_softmax_lse -softcap "
+    Explanation("FlashAttn*", "-causal -dropout_p -deterministic -return_attn_probs -return_softmax_lse "
                 "-alibi_slopes -q_v -?_descale -output_scale -cp_* -mask_mod -aux_tensors -dynamic_causal",
                 "Always causal and without the other features: no family of the zoo asks for them."),
     Explanation("FlashAttn*", "-out -scheduler_metadata -num_splits -fa_version", "How the library is to compute, "
                 "which is the implementation's own matter; outputs are new memory."),
+    Explanation("FlashAttn*", "-softcap +logits_soft_cap", "The name of vLLM's Attention layer, with None for its 0."),
+    Explanation("LayerNorm", "-dim +normalized_shape =eps", "The name and the default of torch.nn.LayerNorm, which "
+                "models use; vLLM's class of this name is for weights in float32."),
+    Explanation("GELU", "+approximate", "torch.nn.GELU's, which vLLM's get_act_fn returns for `gelu_pytorch_tanh`."),
     Explanation("FlashAttn*", "-window_size +sliding_window -s_aux +sinks", "The number of keys a token sees, itself "
                 "included, for the pair (number - 1, 0); sinks under the name that models give them."),
     Explanation("FlashAttnDecode", "-max_seqlen_q -cu_seqlens_q -cu_seqlens_k =seqused_k =block_table",

@@ -28,7 +28,8 @@ FILES = (
         "rotary_embedding/deepseek_scaling_rope",
         "fused_moe/router/grouped_topk_router")),
     *(f"{MODELS}/{name}.py" for name in (
-        "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma3", "gemma3_mm", "gpt_oss", "deepseek_v2")),
+        "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma3", "gemma3_mm", "gpt_oss", "deepseek_v2",
+        "phi3", "granite", "olmo3", "gemma2", "glm4_moe")),
 )  # fmt: skip
 """Files whose public classes are read; one that lacks is an error."""
 FUNCTIONS = {

@@ -58,9 +58,9 @@ class TrackingError(FastKernelsError):
     """A store of tracked runs that cannot be read or served: not installed, not reachable, or broken."""
 
 
-def did_you_mean(found: object, allowed: Iterable[object]) -> str:
-    """Return `. Did you mean 'rms_norm'?` for the nearest allowed word, or an empty string."""
-    close = difflib.get_close_matches(str(found), [str(word) for word in allowed], n=1, cutoff=0.5)
+def did_you_mean(found: object, allowed: Iterable[object], likeness: float = 0.5) -> str:
+    """Return `. Did you mean 'rms_norm'?` for the nearest allowed word, at least so like it, or an empty string."""
+    close = difflib.get_close_matches(str(found), [str(word) for word in allowed], n=1, cutoff=likeness)
     return f". Did you mean {close[0]!r}?" if close else ""
 
 

@@ -1,6 +1,7 @@
 """The plugin's hooks; each hands over to the session object on `config.stash`."""
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -94,10 +95,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the results file and settle the exit status."""
-    session.config.stash[SESSION].finish(session)
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, Any, Any]:
+    """Write the results file and settle the exit status, also where another plugin's end of the session fails."""
+    try:
+        return (yield)
+    finally:
+        session.config.stash[SESSION].finish(session)
 
 
 @pytest.hookimpl(trylast=True)

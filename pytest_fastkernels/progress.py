@@ -85,6 +85,6 @@ class Progress:
 def _uncaptured_stdout() -> TextIO | None:
     """A second handle on the standard output of now; None where that is no file."""
     try:
-        return os.fdopen(os.dup(sys.stdout.fileno()), "w")
+        return os.fdopen(os.dup(sys.stdout.fileno()), "w", errors="backslashreplace")
     except (OSError, ValueError, AttributeError):
         return None

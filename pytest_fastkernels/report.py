@@ -67,6 +67,7 @@ class Report:
         self.running: dict[str, float] = {}
         self.progress: Progress | None = None
         self.notes: list[str] = []
+        self.is_printed = False
 
     @property
     def by_group(self) -> bool:
@@ -156,6 +157,7 @@ class Report:
 
     def summary(self, reporter: pytest.TerminalReporter) -> None:
         """Print the table and the footer."""
+        self.is_printed = True
         results = self.fk.record.results
         if results:
             reporter.write_sep("=", "kernels")
@@ -191,7 +193,9 @@ class Report:
             lines.append(f"candidate {found.candidate} {why}")
         lines.append(f"seed: {fk.run.seed}")
         lines += [note for note in self.notes if note]
-        return [*lines, f"results: {fk.shown(fk.settings.output_json)}"] if results else lines
+        if self.reporter is not None and not self.reporter.showheader and fk.output is not None:
+            lines += fk.output.notes
+        return [*lines, fk.output.described()] if results and fk.output is not None else lines
 
     def _describe(self) -> str:
         record = self.fk.record

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_fastkernels.signals import Terminated
 from pytest_fastkernels.xdist_bridge import KEY
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ class ReportHooks:
         """Take the results."""
         if self.fk.run.collects or hasattr(report, KEY):
             self.fk.receive(report)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note that the run was ended from outside, and not by itself, as for --maxfail under xdist."""
+        error = excinfo.value
+        if type(error) is KeyboardInterrupt or isinstance(error, Terminated | pytest.exit.Exception):
+            self.fk.interrupted = error
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_teststatus(self, report: pytest.CollectReport | pytest.TestReport) -> Generator[None, Any, Any]:

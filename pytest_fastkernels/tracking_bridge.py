@@ -8,12 +8,16 @@ import pytest
 if TYPE_CHECKING:
     from fastkernels.results import KernelBenchResult
 
+LOST = "fastkernels tracking: run "
+"""How the tracker's messages on a run that it could not keep, or not whole, begin."""
 NAMED = 3
 """Operators that the name of a run lists."""
 
 
-def record_run(result: "KernelBenchResult", exit_status: int, directory: Path) -> list[str]:
+def record_run(result: "KernelBenchResult", exit_status: int, directory: Path, results: str = "") -> list[str]:
     """Record a run in the store of `directory` and return lines for the footer: where it lies, or what was lost.
+
+    results: says where the results file lies, for those who do not find the run in the store.
 
     Imports mlflow here and nowhere before, so that it costs collection and grading nothing.
     """
@@ -25,6 +29,7 @@ def record_run(result: "KernelBenchResult", exit_status: int, directory: Path) -
                            wall_s=result.wall_s) as run:
         run.status = status_of(exit_status)
         tracker.log_kernel_bench(result)
+    notes = [f"{note}; {results}" if results and note.startswith(LOST) else note for note in notes]
     if run.run_id:
         where = shown_uri(run.uri)
         ways = "fastkernels history" if "://" in where else "fastkernels history, fastkernels mlflow-ui"

@@ -32,6 +32,7 @@ STORES: tuple[Row, ...] = (
 
 PREFILL: tuple[Row, ...] = tuple(("L1.flash_attn_prefill", *rest) for rest in (
     ("dropped mask", "hidden = column > row + shift", "hidden = column < 0"),
+    ("dropped soft cap", "self.logits_soft_cap = logits_soft_cap", "self.logits_soft_cap = None"),
     ("mask off by one", "hidden = column > row + shift", "hidden = column > row + shift + 1"),
     ("mask off by one", "hidden = column > row + shift", "hidden = (column >= row + shift) & (column > 0)"),
     ("window off by one", "column <= row + shift - self.sliding_window", "column < row + shift - self.sliding_window"),
@@ -61,6 +62,7 @@ PREFILL: tuple[Row, ...] = tuple(("L1.flash_attn_prefill", *rest) for rest in (
 ))  # fmt: skip
 
 DECODE: tuple[Row, ...] = tuple(("L1.flash_attn_decode", *rest) for rest in (
+    ("dropped soft cap", "self.logits_soft_cap = logits_soft_cap", "self.logits_soft_cap = None"),
     ("stale page", "pages = block_table[seq,", "pages = block_table[0,"),
     ("stale page", "-(-used // page_size)].long()", "-(-used // page_size)].long()\n            pages[-1] = pages[0]"),
     ("wrong order", "-(-used // page_size)].long()", "-(-used // page_size)].long().flip(0)"),

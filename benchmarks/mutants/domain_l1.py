@@ -25,6 +25,11 @@ NORMS: tuple[Row, ...] = tuple(
 )  # fmt: skip
 
 ACTIVATIONS: tuple[Row, ...] = (
+    ("L1.layer_norm", "dropped bias", "bias = self.bias.to(wide) if with_bias else None", "bias = None"),
+    ("L1.layer_norm", "wrong eps", ", bias, self.eps)", ", bias, 1e-2)"),
+    ("L1.layer_norm", "wrong formula", "F.layer_norm(x.to(wide),", "F.layer_norm(x.to(wide).abs(),"),
+    ("L1.gelu", "wrong formula", "approximate=self.approximate", 'approximate="none"'),
+    ("L1.gelu", "wrong formula", "F.gelu(wide, approximate=self.approximate)", "F.silu(wide)"),
     ("L1.rms_norm", "dropped weight", " * self.weight.to(wide.dtype)).to(x.dtype)", ").to(x.dtype)"),
     ("L1.rms_norm", "wrong weight", "self.weight.to(wide.dtype)).to(x.dtype)",
      "self.weight.roll(1).to(wide.dtype)).to(x.dtype)"),

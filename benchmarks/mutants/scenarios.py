@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from fastkernels.manifest import Scenario, contexts, operators
+from fastkernels.manifest.families import FAMILIES
 from fastkernels.manifest.generate import generate
 from fastkernels.manifest.loader import manifests_directory, parse_manifest
 from fastkernels.manifest.reader import parse_config
@@ -54,6 +55,9 @@ LATENT = {
     "head_dim": None, "num_key_value_heads": 4, "first_k_dense_replace": 1,
 }  # fmt: skip
 
+PARTIAL = ("Qwen3MoeForCausalLM",)
+"""Families that are taken to rotate a part of each head, as blocks can and no shipped model does."""
+
 ABSENT = "absent"
 """Takes a key out of the config: the code's own default holds."""
 
@@ -80,16 +84,23 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
                                               "rope_scaling": YARN}),
     "deepseek-v2": ("deepseek-v2-lite", {**V3, "topk_method": "group_limited_greedy", "routed_scaling_factor": 16.0}),
     "deepseek-v3": ("deepseek-v3", V3),
+    "gemma2": ("gemma2-9b", {"sliding_window": WINDOW, "query_pre_attn_scalar": 40}),
+    "granite": ("granite31-8b", {}),
+    "smollm3": ("smollm3-3b", {"num_hidden_layers": 4, "no_rope_layers": ABSENT, "layer_types": ABSENT}),
+    "olmo2": ("olmo2-7b", {}),
+    "starcoder2": ("starcoder2-7b", {"sliding_window": WINDOW}),
+    "glm4-moe": ("glm45-air", {"n_routed_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 64,
+                               "use_qk_norm": True}),
     "qwen2-yarn": ("qwen25-7b", {"num_attention_heads": 2,
                                  "rope_scaling": {**YARN, "rope_type": "yarn", "factor": 4.0, "mscale": 0.707}}),
     "qwen3-moe-defaults": ("qwen3-30b-a3b", {"num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 96,
-                                             "decoder_sparse_step": ABSENT, "mlp_only_layers": ABSENT,
-                                             "partial_rotary_factor": 0.5}),
+                                             "decoder_sparse_step": ABSENT, "mlp_only_layers": ABSENT}),
     "deepseek-v2-defaults": ("deepseek-v2-lite", {**LATENT, "n_routed_experts": 8, "num_experts_per_tok": 3,
                                                   "rope_scaling": ABSENT, "n_shared_experts": ABSENT,
                                                   "first_k_dense_replace": ABSENT}),
     "deepseek-v2-mscale": ("deepseek-v2-lite", {**LATENT, "n_routed_experts": 8, "num_experts_per_tok": 3,
-                                                "rope_scaling": {**YARN, "mscale": ABSENT}, "moe_layer_freq": ABSENT}),
+                                                "rope_scaling": {**YARN, "mscale": ABSENT, "mscale_all_dim": ABSENT},
+                                                "moe_layer_freq": ABSENT}),
 }  # fmt: skip
 """Shipped model and what is changed of its config besides COMMON; `rope_scaling` is merged into the model's own. Some
 are taken several times: with options that no shipped model sets, or without those that all set, but the code has for
@@ -114,7 +125,10 @@ def _without_absent(values: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def small_scenarios() -> dict[str, tuple[Scenario, ...]]:
     """Scenarios by operator's module (`L1.rms_norm`), equal ones once, the cheapest first."""
-    configs = [parse_config(shrunk_config(base, changes), name, name, name) for name, (base, changes) in MODELS.items()]
+    partial = {name: replace(FAMILIES[name], partial_rotary=True) for name in PARTIAL}
+    with patch.dict(FAMILIES, partial):
+        configs = [parse_config(shrunk_config(base, changes), name, name, name)
+                   for name, (base, changes) in MODELS.items()]
     with ExitStack() as stack:
         for module in (contexts, operators):
             sizes: dict[str, Any] = {name: size for name, size in CONTEXTS.items() if hasattr(module, name)}

@@ -10,10 +10,11 @@ from typing import Any
 
 from fastkernels.errors import ManifestError
 from fastkernels.manifest.config import ModelConfig
-from fastkernels.manifest.generate import TP_DEGREES, generate, shipped_configs
+from fastkernels.manifest.generate import LEVELS, TP_DEGREES, generate, shipped_configs
 from fastkernels.manifest.hub import find_config
 from fastkernels.manifest.loader import default_path, manifests_directory, parse_manifest
 from fastkernels.manifest.manifest import Manifest, shown
+from fastkernels.results.files import write_whole
 
 SHOWN_LINES = 20
 """Lines of difference that --check prints."""
@@ -47,6 +48,15 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="TP degrees, where a model's dimensions divide (default: 1 2 4 8)",
     )
+    parser.add_argument(
+        "--level",
+        nargs="+",
+        type=int,
+        choices=LEVELS,
+        default=list(LEVELS),
+        metavar="N",
+        help="levels to write: 1 kernels, 2 blocks, 3 decoder layers, 4 models (default: all)",
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the file would change")
     parser.set_defaults(run=run)
 
@@ -55,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the manifest, or compare it with the file; return the exit status."""
     shipped = shipped_configs(manifests_directory() / "models")
     configs = _configs(args.config, shipped)
-    text = generate(configs, tps=sorted(set(args.tp)), options=_options(args))
+    text = generate(configs, tps=sorted(set(args.tp)), options=_options(args), levels=args.level)
     output: Path | None = args.output or (None if args.config else default_path())
     manifest = parse_manifest(text, output or Path("generated manifest"))
     if args.check:
@@ -66,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(text)
         return 0
     try:
-        output.write_text(text, encoding="utf-8")
+        write_whole(output, text.encode())
     except OSError as error:
         raise ManifestError(f"{shown(output)}: cannot be written: {error.strerror}") from error
     print(f"{shown(output)}: {summary(manifest)}")
@@ -85,9 +95,12 @@ def _configs(sources: Sequence[str], shipped: list[ModelConfig]) -> list[ModelCo
 
 def _options(args: argparse.Namespace) -> str:
     """Return the options that make this very text, for its header."""
-    words = [f" --config {shlex.join(args.config)}"] if args.config else []
+    given = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shlex.join(args.config))
+    words = [f" --config {given}"] if args.config else []
     if args.tp != list(TP_DEGREES):
         words.append(f" --tp {' '.join(str(tp) for tp in args.tp)}")
+    if sorted(set(args.level)) != list(LEVELS):
+        words.append(f" --level {' '.join(str(level) for level in sorted(set(args.level)))}")
     return "".join(words)
 
 

@@ -1,46 +1,26 @@
 """Reads a model's config.json into the object that models are built from."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
-from fastkernels.errors import ModelError, one_of, shown
-from fastkernels.manifest.families import FAMILIES
-
-DTYPES = ("bfloat16", "float16", "float32")
-"""dtypes that a model can be built in."""
+from fastkernels.errors import ManifestError, ModelError, one_of, shown
+from fastkernels.manifest.published import read_json
+from fastkernels.manifest.reader import DTYPES, parse_config
 
 
 def read_model_config(directory: Path) -> SimpleNamespace:
-    """The directory's config.json; a `text_config` in it, as models with images have, is laid over the rest.
+    """The directory's config.json as the manifest reads it: the text model's values over its family's defaults.
 
-    ModelError where there is none, it is no JSON object, or the model is quantized.
+    ModelError where there is none, it is no JSON object, or the model is not one that is built here.
     """
     path = directory / "config.json"
+    if not path.exists():
+        raise ModelError(f"{shown(path)}: no such file; a model's directory holds its config.json")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{shown(path)}: no such file; a model's directory holds its config.json") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{shown(path)}: not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ModelError(f"{shown(path)}: a model config is a JSON object, found {type(data).__name__}")
-    architectures = data.get("architectures")
-    if not isinstance(architectures, list) or not architectures:
-        raise ModelError(f"{shown(path)}: architectures: missing; it names the model's class")
-    if data.get("quantization_config"):
-        raise ModelError(f"{shown(path)}: quantization_config: quantized weights are not supported; use the model in "
-                         "bfloat16")
-    return SimpleNamespace(**_merged(data, architectures[0]), config_path=path)
-
-
-def _merged(data: dict[str, Any], architecture: str) -> dict[str, Any]:
-    """Published configs leave out what their class defaults to; the families' table has it."""
-    defaults = FAMILIES[architecture].defaults if architecture in FAMILIES else {}
-    text = data.get("text_config")
-    merged = {**defaults, **data, **(text if isinstance(text, dict) else {})}
-    return {**merged, "architectures": data["architectures"]}
+        config = parse_config(read_json(path), shown(path), directory.name, directory.name)
+    except ManifestError as error:
+        raise ModelError(str(error)) from error
+    return SimpleNamespace(**config.values, config_path=path)
 
 
 def dtype_name(config: SimpleNamespace) -> str:

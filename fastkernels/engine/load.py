@@ -12,6 +12,7 @@ from fastkernels.engine.config import dtype_name, read_model_config
 from fastkernels.engine.dummy_weights import dummy_weights
 from fastkernels.engine.hub import find_model
 from fastkernels.errors import ModelError, WeightsError, one_of, shown
+from fastkernels.manifest.published import unsupported
 from fastkernels.registry.classes import class_names
 from fastkernels.registry.operators import baseline_root, operator_paths
 from fastkernels.registry.sources import TaskSources
@@ -75,7 +76,7 @@ def find_class(architectures: list[str], where: str) -> tuple[str, str]:
     for name in architectures:
         if name in known:
             return known[name], name
-    raise ModelError(f"{where}: architectures: {one_of(architectures[0], sorted(known))}")
+    raise ModelError(f"{where}: architectures: {unsupported(architectures[0])}")
 
 
 def known_models() -> dict[str, str]:

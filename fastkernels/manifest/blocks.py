@@ -10,7 +10,15 @@ from fastkernels.manifest import moe
 from fastkernels.manifest.config import Layer
 from fastkernels.manifest.contexts import batches, positions
 from fastkernels.manifest.drafts import ALL_TOKENS, DECODE_TOKENS, Alias, Draft, literal, sliced, tensor
-from fastkernels.manifest.operators import attention_layers, query_or_key, window_variant
+from fastkernels.manifest.operators import (
+    as_key,
+    as_query,
+    attention_init,
+    attention_layers,
+    position_variant,
+    scores_of_size,
+    window_variant,
+)
 from fastkernels.manifest.shard import Shard
 
 
@@ -34,7 +42,7 @@ def qkv_parallel_linear(shard: Shard) -> Iterator[Draft]:
 def merged_column_parallel_linear(shard: Shard) -> Iterator[Draft]:
     """The fused projection of gate and up, of dense and of shared MLPs."""
     config = shard.config
-    for variant, width, bias in _mlps(shard):
+    for variant, width, bias in _mlps(shard) if config.family.gated else ():
         init = {"input_size": config.hidden_size, "output_sizes": [width, width], "bias": bias,
                 "params_dtype": config.dtype}  # fmt: skip
         x = tensor("tokens", config.hidden_size, dtype=config.dtype)
@@ -46,7 +54,8 @@ def row_parallel_linear(shard: Shard) -> Iterator[Draft]:
     """The output projections of attention and of MLPs."""
     config = shard.config
     out = config.num_heads * (config.latent.v_head_dim if config.latent else config.head_dim)
-    down = [(f"{variant}_down_proj".lstrip("_"), width, bias) for variant, width, bias in _mlps(shard)]
+    name = "down_proj" if config.family.gated else "c_proj"
+    down = [(f"{variant}_{name}".lstrip("_"), width, bias) for variant, width, bias in _mlps(shard)]
     for variant, width, bias in [("o_proj", out, config.o_bias), *down]:
         init = {"input_size": width, "output_size": config.hidden_size, "bias": bias, "params_dtype": config.dtype}
         x = tensor("tokens", width // shard.tp, dtype=config.dtype)
@@ -58,14 +67,17 @@ def replicated_linear(shard: Shard) -> Iterator[Draft]:
     config, latent, experts = shard.config, shard.config.latent, shard.config.routing.num_experts
     layers = [("gate", experts, config.family.expert_bias)] if experts else []
     if latent is not None and not latent.q_lora_rank:
-        layers.append(("kv_a_proj_with_mqa", latent.kv_lora_rank + latent.qk_rope_head_dim, False))
+        layers.append(("kv_a_proj_with_mqa", latent.kv_lora_rank + latent.qk_rope_head_dim, config.qkv_bias))
     for variant, width, bias in layers:
         yield _projection(shard, "replicated_linear", config.hidden_size, width, bias, variant)
 
 
 def column_parallel_linear(shard: Shard) -> Iterator[Draft]:
-    """The projections of latent attention to its heads."""
+    """The projections of latent attention to its heads, and the first of an MLP without a gate."""
     config, latent = shard.config, shard.config.latent
+    if not config.family.gated:
+        yield _projection(shard, "column_parallel_linear", config.hidden_size, config.intermediate_size,
+                          config.mlp_bias, "c_fc")  # fmt: skip
     if latent is None:
         return
     head = latent.qk_nope_head_dim + latent.qk_rope_head_dim
@@ -105,6 +117,11 @@ def dense_mlp(shard: Shard, op: str) -> Iterator[Draft]:
     config = shard.config
     if config.family.mlp != op and not (op == "llama_mlp" and config.routing.num_shared):
         return
+    if not config.family.gated:
+        x = tensor("tokens", config.hidden_size, dtype=config.dtype)
+        yield Draft(op, ALL_TOKENS, {"config": Alias(config.name), "dtype": config.dtype}, {"hidden_states": x},
+                    parameters=_mlp_parameters(shard))  # fmt: skip
+        return
     act = {"hidden_activation" if op == "gemma3_mlp" else "hidden_act": _activation(shard)}
     for variant, width, bias in _mlps(shard):
         init = {"hidden_size": config.hidden_size, "intermediate_size": width, **act, "dtype": config.dtype}
@@ -120,13 +137,10 @@ def attention(shard: Shard) -> Iterator[Draft]:
     if config.family.sinks:
         return  # it takes the owner's parameter, which no manifest can hold; the block has it
     for kind, layer in attention_layers(shard):
-        init = {"num_heads": shard.heads, "head_size": config.head_dim, "scale": config.attention_scale,
-                "num_kv_heads": shard.kv_heads}  # fmt: skip
-        if layer.window:
-            init["sliding_window"] = layer.window
+        init = attention_init(shard, layer)
         for batch in batches(shard, layer):
             query, key = (tensor(batch.rows, width, dtype=config.dtype) for width in (shard.q_size, shard.kv_size))
-            inputs = {"query": query_or_key(shard, query), "key": query_or_key(shard, key),
+            inputs = {"query": scores_of_size(shard, as_query(shard, query)), "key": as_key(shard, key),
                       "value": sliced(key, shard.qkv_size)}  # fmt: skip
             yield Draft("attention", batch.tokens, init, inputs, _variant(kind, batch.variant), batch.context)
 
@@ -143,6 +157,16 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
                         "sliding_window"),
     "qwen3_attention": ("hidden_size", "num_heads", "num_kv_heads", "rope_parameters", "max_position", "head_dim",
                         "rms_norm_eps", "qkv_bias", "bias_o_proj"),
+    "granite_attention": ("config", "hidden_size", "num_heads", "num_kv_heads", "max_position_embeddings", "bias",
+                          "prefix"),
+    "smollm3_attention": ("config", "hidden_size", "num_heads", "num_kv_heads", "max_position_embeddings", "bias",
+                          "bias_o_proj", "prefix"),
+    "olmo2_attention": ("config", "prefix"),
+    "gemma2_attention": ("config", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "max_position_embeddings",
+                         "attn_logits_soft_cap", "prefix"),
+    "starcoder2_attention": ("config", "prefix"),
+    "glm4_moe_attention": ("config", "hidden_size", "num_heads", "num_kv_heads", "max_position_embeddings", "head_dim",
+                           "rms_norm_eps", "qkv_bias", "use_qk_norm", "prefix"),
 }  # fmt: skip
 """Init arguments of each attention block beside dtype, by what `_attention_values` calls them."""
 
@@ -152,7 +176,7 @@ def attention_block(shard: Shard, op: str) -> Iterator[Draft]:
     config = shard.config
     if config.family.attention != op:
         return
-    for kind, layer in attention_layers(shard) if config.latent is None else [("", config.layers[0])]:
+    for kind, layer in _attention_kinds(shard):
         values = _attention_values(shard, layer)
         init = {name: values[name] for name in ARGUMENTS[op] if name in values}
         for batch in batches(shard, layer):
@@ -164,6 +188,16 @@ def attention_block(shard: Shard, op: str) -> Iterator[Draft]:
                         batch.context, _attention_parameters(shard))  # fmt: skip
 
 
+def _attention_kinds(shard: Shard) -> Iterator[tuple[str, Layer]]:
+    """(variant, layer) of each kind of attention block: by windows and by whether it has positions."""
+    seen = set()
+    for layer in shard.config.layers if shard.config.latent is None else shard.config.layers[:1]:
+        kind = _variant(window_variant(shard, layer), position_variant(shard, layer))
+        if kind not in seen:
+            seen.add(kind)
+            yield kind, layer
+
+
 def decoder_layer(shard: Shard, op: str) -> Iterator[Draft]:
     """The family's layer, of each kind that the model has."""
     config = shard.config
@@ -171,16 +205,21 @@ def decoder_layer(shard: Shard, op: str) -> Iterator[Draft]:
         return
     mixed = len({layer.experts for layer in config.layers}) > 1
     for layer in config.layers:
-        kind = _variant(window_variant(shard, layer), _experts_variant(layer) if mixed else "")
+        kind = _variant(window_variant(shard, layer), position_variant(shard, layer),
+                        _experts_variant(layer) if mixed else "")  # fmt: skip
         init = {"config": Alias(config.name), "prefix": f"model.layers.{layer.index}", "dtype": config.dtype}
         for batch in batches(shard, layer):
             stream = tensor(batch.rows, config.hidden_size, dtype=config.dtype)
             inputs = {"positions": positions(batch), "hidden_states": stream, "residual": stream}
+            parameters = layer_parameters(shard, layer)
+            if config.family.stream:
+                del inputs["residual"]
+                yield Draft(op, batch.tokens, init, inputs, _variant(kind, batch.variant), batch.context, parameters)
+                continue
             routed = {"values": "routed", "args": {
                 **moe.router(shard, "mlp."), "norm": "post_attention_layernorm.weight", **moe.IN_LAYER,
             }} if layer.experts else {}  # fmt: skip
             inputs["residual"] = {**stream, **routed}
-            parameters = layer_parameters(shard, layer)
             yield Draft(op, batch.tokens, init, inputs, _variant(kind, batch.variant), batch.context, parameters)
             if layer.index == 0 and batch.tokens == DECODE_TOKENS:
                 inputs = {**inputs, "hidden_states": {**stream, **_alone(routed)}, "residual": literal(None)}
@@ -239,6 +278,8 @@ def _attention_values(shard: Shard, layer: Layer) -> dict[str, Any]:
         "rms_norm_eps": config.rms_norm_eps,
         "bias": config.qkv_bias,
         "qkv_bias": config.qkv_bias,
+        "use_qk_norm": config.qk_norm,
+        "attn_logits_soft_cap": config.soft_cap or None,
         "bias_o_proj": config.o_bias,
         "prefix": f"model.layers.{layer.index}.self_attn",
     }
@@ -266,7 +307,12 @@ def _attention_parameters(shard: Shard) -> int:
 
 def layer_parameters(shard: Shard, layer: Layer) -> int:
     """Weights of a decoder layer at TP 1."""
-    config = shard.config
     if layer.experts:
         return _attention_parameters(shard) + moe.block_parameters(shard)
-    return _attention_parameters(shard) + 3 * config.hidden_size * config.intermediate_size
+    return _attention_parameters(shard) + _mlp_parameters(shard)
+
+
+def _mlp_parameters(shard: Shard) -> int:
+    """Weights of the dense MLP at TP 1."""
+    config = shard.config
+    return (3 if config.family.gated else 2) * config.hidden_size * config.intermediate_size

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 from fastkernels.errors import did_you_mean, one_of
@@ -15,11 +15,15 @@ PHASES = ("decode", "prefill")
 LEVELS = (1, 2, 3, 4)
 SIZE_FORMS = "a number of at least 1 or an expression such as tokens, 4*tokens, tokens+1"
 PLAIN = "a number, text, a truth value, null, or a list or mapping of these"
+NO_NUMBER = "no number that a kernel can compute with; NaN and infinities are not allowed"
 
 _USE = re.compile(r"^(?P<model>.+)-tp(?P<tp>\d+)$")
-_MODEL_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+NAME_FORM = "a short name has lower-case letters, digits, '-' and '_' only"
 _VARIANT = re.compile(r"^[a-z0-9_]*$")
 _SIZE_KEY = re.compile(r"^num_|_size$|_dim$|_embeddings$|^top_k$")
+MOST_NESTED = 8
+"""Lists and mappings that a plain value may have within each other."""
 REFERENCES = ("of", "beside", "correction")
 """Arguments of generators that name an earlier input."""
 BOUNDARIES = ("cu_seqlens", "same_as")
@@ -50,8 +54,8 @@ def split_use(use: str) -> tuple[str, int] | None:
 
 def _model_problems(file: ManifestFile) -> Iterator[Problem]:
     for name, model in file.models.items():
-        if not _MODEL_NAME.match(name):
-            yield f"models.{name}", "a short name has lower-case letters, digits, '-' and '_' only"
+        if not MODEL_NAME.fullmatch(name):
+            yield f"models.{name}", NAME_FORM
         for index, tp in enumerate(model.tp):
             if tp < 1 or tp in model.tp[:index]:
                 yield f"models.{name}.tp[{index}]", f"{tp} is " + ("under 1" if tp < 1 else "given twice")
@@ -130,14 +134,26 @@ def _init_problems(path: str, init: Mapping[str, Any]) -> Iterator[Problem]:
             yield f"{path}.{key}", f"{value} is not a size of at least 1"
         elif not _is_plain(value):
             yield f"{path}.{key}", f"{value!r} is not {PLAIN}"
+        elif not _is_finite(value):
+            yield f"{path}.{key}", f"{value!r} is or holds {NO_NUMBER}"
 
 
-def _is_plain(value: object, depth: int = 0) -> bool:
+def _is_finite(value: object) -> bool:
+    """False where a plain value is or holds a NaN or an infinity."""
+    if isinstance(value, dict | list):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or isfinite(value)
+
+
+def _is_plain(value: object, within: tuple[int, ...] = ()) -> bool:
     """Return whether JSON can hold a value; YAML also has dates, sets, keys of any type and loops."""
-    if isinstance(value, dict):
-        return depth < 8 and all(isinstance(k, str) and _is_plain(v, depth + 1) for k, v in value.items())
-    if isinstance(value, list):
-        return depth < 8 and all(_is_plain(item, depth + 1) for item in value)
+    if isinstance(value, dict | list):
+        if id(value) in within or len(within) >= MOST_NESTED:
+            return False
+        if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+            return False
+        items = value.values() if isinstance(value, dict) else value
+        return all(_is_plain(item, (*within, id(value))) for item in items)
     return value is None or isinstance(value, bool | int | float | str)
 
 
@@ -218,6 +234,8 @@ def _argument_problems(path: str, spec: InputRow) -> Iterator[Problem]:
             known = ", ".join(generator.arguments)
             nearest = did_you_mean(name, generator.arguments)
             yield f"{path}.{name}", f"unknown argument; {spec.values} takes {known}{nearest}"
+        elif name in ("std", "mean") and not _is_finite(value):
+            yield f"{path}.{name}", f"{value!r} is {NO_NUMBER}"
         elif name == "std" and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
             yield f"{path}.std", f"{value!r} is not a number over 0"
         elif name == "mean" and (isinstance(value, bool) or not isinstance(value, int | float)):
@@ -226,6 +244,8 @@ def _argument_problems(path: str, spec: InputRow) -> Iterator[Problem]:
             yield f"{path}.{name}", problem
         elif not _is_plain(value):
             yield f"{path}.{name}", f"{value!r} is not {PLAIN}"
+        elif not _is_finite(value):
+            yield f"{path}.{name}", f"{value!r} is or holds {NO_NUMBER}"
 
 
 def _size_problem(dim: object, counts: list[int]) -> str:

@@ -1,7 +1,7 @@
 """What shapes depend on in a model's Hugging Face config.json."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastkernels.manifest.families import Family
@@ -16,7 +16,7 @@ class Layer:
     window: int
     """Keys that a token sees, itself included; 0 where it sees all."""
     rope_parameters: Mapping[str, Any]
-    """Its rotary embedding as transformers 5 writes it: rope_theta, rope_type and what that needs."""
+    """Its rotary embedding as transformers 5 writes it: rope_theta, rope_type and what that needs; empty: none."""
     experts: bool
     """Whether its MLP is a block of experts."""
 
@@ -75,6 +75,8 @@ class ModelConfig:
     """How its blocks are built."""
     raw: Mapping[str, Any]
     """The text model's config with the family's defaults, less what no layer reads."""
+    values: Mapping[str, Any] = field(compare=False)
+    """The same with those keys too: what the model is built from."""
     layers: tuple[Layer, ...]
     """Its kinds of layer, in order."""
     hidden_size: int
@@ -94,13 +96,17 @@ class ModelConfig:
     vocab_size: int
     """Entries of the vocabulary."""
     max_position_embeddings: int
-    """Positions of the rotary table."""
+    """Positions of the rotary table, those that scaling gives included."""
     rms_norm_eps: float
     """Epsilon of every norm."""
     attention_scale: float
     """Factor of the scores."""
+    soft_cap: float
+    """What tanh bounds the scaled scores by; 0 for none."""
+    qk_norm: bool
+    """Queries and keys are normalised before the rotary embedding."""
     activation: str
-    """Operator of the gated activation: `silu_and_mul` or `gelu_and_mul`."""
+    """Operator of the activation: `silu_and_mul`, `gelu_and_mul`, or `gelu` without a gate."""
     approximate: str
     """`none` or `tanh` for gelu; empty for silu."""
     qkv_bias: bool
@@ -108,7 +114,7 @@ class ModelConfig:
     o_bias: bool
     """o_proj has a bias."""
     mlp_bias: bool
-    """gate_up_proj and down_proj have a bias."""
+    """The projections of the dense MLP have a bias."""
     routing: Routing
     """Its experts."""
     latent: Latent | None

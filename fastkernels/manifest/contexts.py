@@ -43,7 +43,7 @@ def batches(shard: Shard, layer: Layer) -> Iterator[Batch]:
     No position lies past the model's last; prompts that are longer are left out.
     """
     dtype, most = shard.config.dtype, shard.config.max_position_embeddings
-    keys = max(PAGE_SIZE, min(max(DECODE_KEYS, 2 * layer.window), most // PAGE_SIZE * PAGE_SIZE))
+    keys = max(PAGE_SIZE, min(max(DECODE_KEYS, 2 * layer.window), most) // PAGE_SIZE * PAGE_SIZE)
     cached = min(CACHED_TOKENS, most // 2 // PAGE_SIZE * PAGE_SIZE)
     # one token more than listed is drawn too
     whole = tuple(count for count in PREFILL_TOKENS if count < most)

@@ -28,7 +28,18 @@ def scalar(value: Any) -> str:
     plain = _PLAIN.match(text) or re.match(r"^\d+\*tokens(\+\d+)?$", text)
     if plain and text.lower() not in _WORDS:
         return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return quoted(text)
+
+
+def quoted(text: str) -> str:
+    """Return text in double quotes; what is not printable is escaped."""
+    return '"' + "".join(_escaped(letter) for letter in text) + '"'
+
+
+def _escaped(letter: str) -> str:
+    if letter in '"\\':
+        return f"\\{letter}"
+    return letter if letter.isprintable() else f"\\U{ord(letter):08x}"
 
 
 def flow(value: Any) -> str:
@@ -61,10 +72,10 @@ def anchored(section: str, named: Mapping[str, Mapping[str, Any]]) -> Iterator[s
     if named:
         yield f"{section}:"
     for name, mapping in named.items():
-        yield f"  {name}: &{name}"
+        yield f"  {scalar(name)}: &{name}"
         for key, value in mapping.items():
             if isinstance(value, list):
-                yield from wrapped(f"    {key}", value)
+                yield from wrapped(f"    {scalar(key)}", value)
             else:
                 yield f"    {scalar(key)}: {flow(value)}"
 
@@ -90,7 +101,7 @@ def manifest_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield f"category: {scalar(manifest['category'])}"
     yield "models:"
     for name, model in manifest["models"].items():
-        yield f"  {name}: {flow(model)}"
+        yield f"  {scalar(name)}: {flow(model)}"
     if manifest.get("golden"):
         yield f"golden: {flow(manifest['golden'])}"
     yield from anchored("configs", manifest.get("configs", {}))

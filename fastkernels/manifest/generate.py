@@ -8,6 +8,7 @@ from typing import Any
 
 from fastkernels.errors import ManifestError
 from fastkernels.manifest.catalog import OPERATORS
+from fastkernels.manifest.checks import MODEL_NAME, NAME_FORM
 from fastkernels.manifest.config import ModelConfig
 from fastkernels.manifest.drafts import Alias, Draft
 from fastkernels.manifest.emit import manifest_lines
@@ -18,6 +19,9 @@ from fastkernels.manifest.shard import Shard, divides
 TP_DEGREES = (1, 2, 4, 8)
 """TP degrees that entries are generated for, where a model's dimensions divide."""
 
+LEVELS = (1, 2, 3, 4)
+"""Levels that entries are generated for."""
+
 HEADER = """\
 # Scenarios of the {category} category: per-rank shapes of each operator, by model and tensor parallel degree.
 # Generated; changes by hand are lost. Written by:  fastkernels generate-inputs{options}
@@ -26,24 +30,29 @@ HEADER = """\
 
 
 def generate(
-    configs: Iterable[ModelConfig], tps: Sequence[int] = TP_DEGREES, category: str = "llm", options: str = ""
-) -> str:
+    configs: Iterable[ModelConfig], tps: Sequence[int] = TP_DEGREES, category: str = "llm", options: str = "",
+    levels: Sequence[int] = LEVELS,
+) -> str:  # fmt: skip
     """Return the manifest's text for these models; `options` are the command's, for the header."""
-    lines = manifest_lines(build_manifest(configs, tps, category))
+    lines = manifest_lines(build_manifest(configs, tps, category, levels))
     return HEADER.format(category=category, options=options) + "\n".join(lines) + "\n"
 
 
 def build_manifest(
-    configs: Iterable[ModelConfig], tps: Sequence[int] = TP_DEGREES, category: str = "llm"
-) -> dict[str, Any]:
+    configs: Iterable[ModelConfig], tps: Sequence[int] = TP_DEGREES, category: str = "llm",
+    levels: Sequence[int] = LEVELS,
+) -> dict[str, Any]:  # fmt: skip
     """Return the manifest for these models as plain data, with `Alias` where its text refers to a mapping."""
     ordered = sorted(configs, key=lambda config: natural(config.name))
-    _refuse_clashes(ordered)
+    _refuse_names(ordered)
     degrees = {config.name: [tp for tp in tps if divides(config, tp)] for config in ordered}
     _refuse_undivided(ordered, degrees, tps)
     shards = [Shard(config, tp) for config in ordered for tp in degrees[config.name]]
     contexts: dict[str, Any] = {}
-    operators = _operators(shards, contexts)
+    operators = _operators(shards, contexts, levels)
+    if not operators:
+        names = ", ".join(config.model_id for config in ordered)
+        raise ManifestError(f"{names}: no operator of level {', '.join(map(str, levels))}; every model has level 1")
     used = {name for op in operators.values() for entry in op["scenarios"] for name in _aliases(entry["init"])}
     return {
         "schema_version": 1,
@@ -68,10 +77,12 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _operators(shards: Sequence[Shard], contexts: dict[str, Any]) -> dict[str, Any]:
+def _operators(shards: Sequence[Shard], contexts: dict[str, Any], levels: Sequence[int]) -> dict[str, Any]:
     """Group the entries of all models by operator; equal ones become one with several uses. Fills `contexts`."""
     found: dict[str, Any] = {}
     for op, operator in OPERATORS.items():
+        if operator.level not in levels:
+            continue
         entries: dict[str, dict[str, Any]] = {}
         for shard in shards:
             for draft in operator.rule(shard):
@@ -110,9 +121,11 @@ def _aliases(init: Mapping[str, Any]) -> list[str]:
     return [value for value in init.values() if isinstance(value, Alias)]
 
 
-def _refuse_clashes(configs: Sequence[ModelConfig]) -> None:
+def _refuse_names(configs: Sequence[ModelConfig]) -> None:
     seen: dict[str, str] = {}
     for config in configs:
+        if not MODEL_NAME.fullmatch(config.name):
+            raise ManifestError(f"{config.model_id}: {config.name!r}: {NAME_FORM}")
         if config.name in seen:
             raise ManifestError(f"models {seen[config.name]} and {config.model_id} have one short name: {config.name}")
         seen[config.name] = config.model_id

@@ -10,6 +10,7 @@ import yaml
 
 from fastkernels.errors import ManifestError
 from fastkernels.manifest import checks, golden, schema
+from fastkernels.manifest.aliases import AliasError, check_aliases
 from fastkernels.manifest.manifest import Entry, Manifest, ModelEntry, OperatorEntry, shown
 from fastkernels.manifest.pause import collector_paused
 from fastkernels.manifest.quick_yaml import NotPlainError, load_plain
@@ -18,11 +19,27 @@ from fastkernels.manifest.scenario import InputSpec
 SHOWN_PROBLEMS = 10
 """Problems that one error lists; the rest are counted."""
 
+MOST_MERGED = 1_000_000
+"""Keys that the merges of one manifest may copy."""
+
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Base):  # type: ignore[misc]
     """A safe loader that refuses a key given twice, which YAML forbids and PyYAML lets pass."""
+
+    merged = 0
+    """Keys that merges (`<<`) have copied so far."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Copy what `<<` names into the mapping; ConstructorError where merges of merges copy without end."""
+        before = len(node.value)
+        super().flatten_mapping(node)
+        self.merged += max(0, len(node.value) - before)
+        if self.merged > MOST_MERGED:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"merges (<<) copy over {MOST_MERGED:,} keys", node.start_mark
+            )
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Build the mapping; ConstructorError names the line of a second key."""
@@ -93,11 +110,16 @@ def parse_manifest(text: str, file: Path) -> Manifest:
 def _yaml(text: str, file: Path) -> object:
     try:
         data: object = _quickly(text)
+        check_aliases(data)
+    except AliasError as error:
+        raise ManifestError(f"{shown(file)}: {error}") from error
+    except RecursionError:
+        raise ManifestError(f"{shown(file)}: nested too deeply") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ManifestError(f"{shown(file)}: {where}{error.problem or error.context}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ManifestError(f"{shown(file)}: not YAML: {error}") from error
     if not isinstance(data, dict):
         found = "nothing" if data is None else type(data).__name__

@@ -32,23 +32,41 @@ def _norm(shard: Shard, op: str) -> Iterator[Draft]:
     config = shard.config
     if config.family.norm != op:
         return
-    init = {"hidden_size": config.hidden_size, "eps": config.rms_norm_eps, "dtype": config.dtype}
+    width = "normalized_shape" if op == "layer_norm" else "hidden_size"
+    init = {width: config.hidden_size, "eps": config.rms_norm_eps, "dtype": config.dtype}
     stream = tensor("tokens", config.hidden_size, dtype=config.dtype)
     yield Draft(op, ALL_TOKENS, init, {"x": stream})
-    yield Draft(op, ALL_TOKENS, init, {"x": stream, "residual": stream}, "residual")
-    if config.family.qk_norm:
-        for variant, heads in (("q_norm", shard.heads), ("k_norm", shard.kv_heads)):
-            x = sliced(tensor("tokens", heads, config.head_dim, dtype=config.dtype), shard.qkv_size)
-            yield Draft(op, ALL_TOKENS, {**init, "hidden_size": config.head_dim}, {"x": x}, variant)
+    if not config.family.stream:
+        yield Draft(op, ALL_TOKENS, init, {"x": stream, "residual": stream}, "residual")
+    if config.qk_norm:
+        yield from _qk_norms(shard, op, init)
     latent = config.latent
     if latent is not None:
-        for variant, width in (("q_a_norm", latent.q_lora_rank), ("kv_a_norm", latent.kv_lora_rank)):
-            if width:
-                x = sliced(tensor("tokens", width, dtype=config.dtype), shard.latent_size)
-                yield Draft(op, ALL_TOKENS, {**init, "hidden_size": width}, {"x": x}, variant)
+        for variant, wide in (("q_a_norm", latent.q_lora_rank), ("kv_a_norm", latent.kv_lora_rank)):
+            if wide:
+                x = sliced(tensor("tokens", wide, dtype=config.dtype), shard.latent_size)
+                yield Draft(op, ALL_TOKENS, {**init, "hidden_size": wide}, {"x": x}, variant)
 
 
-rms_norm, gemma_rms_norm = (partial(_norm, op=op) for op in ("rms_norm", "gemma_rms_norm"))
+rms_norm, gemma_rms_norm, layer_norm = (
+    partial(_norm, op=op) for op in ("rms_norm", "gemma_rms_norm", "layer_norm")
+)
+
+
+def _qk_norms(shard: Shard, op: str, init: dict[str, Any]) -> Iterator[Draft]:
+    """Of each local head, or of all heads of a token, which ranks have gathered."""
+    config = shard.config
+    for variant, heads, whole in (
+        ("q_norm", shard.heads, config.num_heads), ("k_norm", shard.kv_heads, config.num_kv_heads)
+    ):
+        if config.family.whole_qk_norm:
+            width = whole * config.head_dim
+            x = tensor("tokens", width, dtype=config.dtype)
+            x = x if shard.tp > 1 else sliced(x, shard.qkv_size)
+        else:
+            width = config.head_dim
+            x = sliced(tensor("tokens", heads, width, dtype=config.dtype), shard.qkv_size)
+        yield Draft(op, ALL_TOKENS, {**init, "hidden_size": width}, {"x": x}, variant)
 
 
 def _gated(shard: Shard, op: str) -> Iterator[Draft]:
@@ -60,7 +78,7 @@ def _gated(shard: Shard, op: str) -> Iterator[Draft]:
         uses.append((activation, times(routing.top_k), shard.expert_size, ""))
         if routing.num_shared:
             uses.append((config.activation, "tokens", routing.num_shared * shard.expert_size, "shared"))
-    if config.has_dense_mlp:
+    if config.has_dense_mlp and config.family.gated:
         uses.append((config.activation, "tokens", shard.intermediate_size, "dense" if uses else ""))
     for activation, rows, width, variant in uses:
         if activation == op:
@@ -75,12 +93,21 @@ silu_and_mul, gelu_and_mul, swigluoai_and_mul = (
 )
 
 
+def gelu(shard: Shard) -> Iterator[Draft]:
+    """The activation of MLPs without a gate."""
+    config = shard.config
+    if not config.family.gated:
+        x = tensor("tokens", shard.intermediate_size, dtype=config.dtype)
+        yield Draft("gelu", ALL_TOKENS, {"approximate": config.approximate}, {"x": x})
+
+
 def rotary_emb(shard: Shard) -> Iterator[Draft]:
     """The rotary embedding of the local heads; windowed layers may have one of their own."""
     config, latent = shard.config, shard.config.latent
-    kinds = {str(layer.rope_parameters): layer for layer in reversed(config.layers)}
+    kinds = {str(layer.rope_parameters): layer for layer in reversed(config.layers) if layer.rope_parameters}
     for layer in reversed(kinds.values()):
-        scaling = {key: value for key, value in layer.rope_parameters.items() if key != "rope_theta"}
+        scaling = {key: value for key, value in layer.rope_parameters.items()
+                   if key not in ("rope_theta", "partial_rotary_factor")}  # fmt: skip
         init: dict[str, Any] = {
             "head_size": config.head_dim,
             "rotary_dim": config.rotary_dim,
@@ -112,17 +139,42 @@ def _rotated(shard: Shard) -> dict[str, Input]:
         key = tensor("tokens", latent.qk_rope_head_dim, dtype=dtype)
         return {"query": sliced(query, shard.heads * width, width), "key": sliced(key, shard.latent_size)}
     query, key = (tensor("tokens", width, dtype=dtype) for width in (shard.q_size, shard.kv_size))
-    return {"query": query_or_key(shard, query), "key": query_or_key(shard, key)}
+    return {"query": as_query(shard, query), "key": as_key(shard, key)}
 
 
-def query_or_key(shard: Shard, spec: Input) -> Input:
-    """The same input as the model passes it before and after the rotary embedding, which rotates in place."""
-    return spec if shard.config.family.qk_norm else sliced(spec, shard.qkv_size)
+def as_query(shard: Shard, spec: Input) -> Input:
+    """The same input as the model passes queries before and after the rotary embedding, which rotates in place."""
+    return _as_passed(shard, spec, shard.config.num_heads)
+
+
+def as_key(shard: Shard, spec: Input) -> Input:
+    """The same of keys."""
+    return _as_passed(shard, spec, shard.config.num_kv_heads)
+
+
+def _as_passed(shard: Shard, spec: Input, heads: int) -> Input:
+    """A slice of the fused projection, or what norms made of it: new memory, of all heads at once this rank's part."""
+    if not shard.config.qk_norm:
+        return sliced(spec, shard.qkv_size)
+    if shard.config.family.whole_qk_norm and shard.tp > 1:
+        return sliced(spec, heads * shard.config.head_dim)
+    return spec
+
+
+def scores_of_size(shard: Shard, spec: Input) -> Input:
+    """Queries whose scores reach a soft cap, so that it counts: their deviation is a quarter of it."""
+    cap = shard.config.soft_cap
+    return {**spec, "args": {"std": cap / 4}} if cap else spec
 
 
 def window_variant(shard: Shard, layer: Layer) -> str:
     """Return `window` for windowed layers of a model that has others too."""
     return "window" if layer.window and any(not other.window for other in shard.config.layers) else ""
+
+
+def position_variant(shard: Shard, layer: Layer) -> str:
+    """Return `nope` for layers without a rotary embedding of a model that has others too."""
+    return "nope" if not layer.rope_parameters and any(other.rope_parameters for other in shard.config.layers) else ""
 
 
 def linear(shard: Shard) -> Iterator[Draft]:
@@ -150,14 +202,14 @@ def _attention_layers(shard: Shard) -> Iterator[LinearLayer]:
     query = shard.heads * (latent.qk_nope_head_dim + latent.qk_rope_head_dim)
     if latent.q_lora_rank:
         down = latent.q_lora_rank + latent.kv_lora_rank + latent.qk_rope_head_dim
-        yield "fused_qkv_a_proj", hidden, down, False, ALL_TOKENS
+        yield "fused_qkv_a_proj", hidden, down, config.qkv_bias, ALL_TOKENS
         yield "q_b_proj", latent.q_lora_rank, query, False, ALL_TOKENS
     else:
         yield "q_proj", hidden, query, False, ALL_TOKENS
-        yield "kv_a_proj_with_mqa", hidden, latent.kv_lora_rank + latent.qk_rope_head_dim, False, ALL_TOKENS
+        yield "kv_a_proj_with_mqa", hidden, latent.kv_lora_rank + latent.qk_rope_head_dim, config.qkv_bias, ALL_TOKENS
     up = shard.heads * (latent.qk_nope_head_dim + latent.v_head_dim)
     yield "kv_b_proj", latent.kv_lora_rank, up, False, ALL_TOKENS
-    yield "o_proj", shard.heads * latent.v_head_dim, hidden, False, ALL_TOKENS
+    yield "o_proj", shard.heads * latent.v_head_dim, hidden, config.o_bias, ALL_TOKENS
 
 
 def _mlp_layers(shard: Shard) -> Iterator[LinearLayer]:
@@ -166,8 +218,9 @@ def _mlp_layers(shard: Shard) -> Iterator[LinearLayer]:
     if routing.num_experts:
         yield "gate", hidden, routing.num_experts, config.family.expert_bias, ALL_TOKENS
     if config.has_dense_mlp:
-        yield "gate_up_proj", hidden, 2 * inner, config.mlp_bias, ALL_TOKENS
-        yield "down_proj", inner, hidden, config.mlp_bias, ALL_TOKENS
+        up, width, down = ("gate_up_proj", 2 * inner, "down_proj") if config.family.gated else ("c_fc", inner, "c_proj")
+        yield up, hidden, width, config.mlp_bias, ALL_TOKENS
+        yield down, inner, hidden, config.mlp_bias, ALL_TOKENS
     if routing.num_shared:
         shared = routing.num_shared * shard.expert_size
         yield "shared_gate_up_proj", hidden, 2 * shared, False, ALL_TOKENS
@@ -202,7 +255,7 @@ def store_kvcache(shard: Shard) -> Iterator[Draft]:
         rows = tensor("tokens", heads, dim, dtype=dtype)
         cache = tensor(pages, PAGE_SIZE, heads, dim, dtype=dtype)
         mapping = tensor("tokens", dtype="int64", values="slot_mapping", slots=slots)
-        inputs = {"key": query_or_key(shard, rows), "value": sliced(rows, shard.qkv_size), "key_cache": cache,
+        inputs = {"key": as_key(shard, rows), "value": sliced(rows, shard.qkv_size), "key_cache": cache,
                   "value_cache": cache, "slot_mapping": mapping}
         yield Draft("store_kvcache", tokens, {}, inputs)
 
@@ -221,13 +274,15 @@ def store_mla_cache(shard: Shard) -> Iterator[Draft]:
         yield Draft("store_mla_cache", tokens, {}, inputs)
 
 
-def _attention_init(shard: Shard, layer: Layer) -> dict[str, Any]:
+def attention_init(shard: Shard, layer: Layer) -> dict[str, Any]:
+    """Init arguments of attention over a cache of keys and values, in this kind of layer."""
     config = shard.config
     init = {
         "num_heads": shard.heads,
         "head_size": config.head_dim,
         "scale": config.attention_scale,
         "num_kv_heads": shard.kv_heads,
+        **({"logits_soft_cap": config.soft_cap} if config.soft_cap else {}),
     }
     return {**init, "sliding_window": layer.window} if layer.window else init
 
@@ -256,8 +311,8 @@ def flash_attn_prefill(shard: Shard) -> Iterator[Draft]:
             cu_seqlens = partial(tensor, sequences + 1, dtype="int32", values="cu_seqlens", sequences=sequences)
             same = tensor(sequences + 1, dtype="int32", values="same_as", of="cu_seqlens_q")
             inputs = {
-                "query": query_or_key(shard, tensor("tokens", shard.heads, dim, dtype=dtype)),
-                "key": key if cached else query_or_key(shard, key),  # those after cached ones are gathered
+                "query": scores_of_size(shard, as_query(shard, tensor("tokens", shard.heads, dim, dtype=dtype))),
+                "key": key if cached else as_key(shard, key),  # those after cached ones are gathered
                 "value": key if cached else sliced(key, shard.qkv_size),
                 "cu_seqlens_q": cu_seqlens(total="tokens"),
                 "cu_seqlens_k": cu_seqlens(total=total_k) if cached else same,
@@ -266,20 +321,20 @@ def flash_attn_prefill(shard: Shard) -> Iterator[Draft]:
                 **_sinks(shard),
             }
             variant = "_".join(filter(None, (kind, batch)))
-            yield Draft("flash_attn_prefill", PREFILL_TOKENS, _attention_init(shard, layer), inputs, variant)
+            yield Draft("flash_attn_prefill", PREFILL_TOKENS, attention_init(shard, layer), inputs, variant)
 
 
 def flash_attn_decode(shard: Shard) -> Iterator[Draft]:
     """One new token a sequence against the paged cache; `tokens` is the batch size."""
     dim, dtype = shard.config.head_dim, shard.config.dtype
     for kind, layer in attention_layers(shard):
-        keys = max(DECODE_KEYS, 2 * layer.window)
+        keys = max(DECODE_KEYS, min(2 * layer.window, shard.config.max_position_embeddings) // PAGE_SIZE * PAGE_SIZE)
         for batch, context, batches in (("", keys, DECODE_TOKENS), ("context8192", 8192, DECODE_TOKENS[:-1])):
             pages = context // PAGE_SIZE
             total = f"{pages}*tokens+{SPARE_PAGES}"
             cache = tensor(total, PAGE_SIZE, shard.kv_heads, dim, dtype=dtype)
             inputs = {
-                "query": query_or_key(shard, tensor("tokens", shard.heads, dim, dtype=dtype)),
+                "query": scores_of_size(shard, as_query(shard, tensor("tokens", shard.heads, dim, dtype=dtype))),
                 "key_cache": cache,
                 "value_cache": cache,
                 "block_table": tensor("tokens", pages, dtype="int32", values="block_table", pages=total),
@@ -288,7 +343,7 @@ def flash_attn_decode(shard: Shard) -> Iterator[Draft]:
                 **_sinks(shard),
             }
             variant = "_".join(filter(None, (kind, batch)))
-            yield Draft("flash_attn_decode", batches, _attention_init(shard, layer), inputs, variant)
+            yield Draft("flash_attn_decode", batches, attention_init(shard, layer), inputs, variant)
 
 
 def mla_decode(shard: Shard) -> Iterator[Draft]:

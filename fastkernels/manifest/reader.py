@@ -1,15 +1,15 @@
-"""Reads a model's Hugging Face config.json and keeps what shapes depend on."""
+"""Reads a model's Hugging Face config.json and keeps what shapes depend on; models are built from the same values."""
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
-from math import log
 from pathlib import Path
 from typing import Any
 
 from fastkernels.errors import ManifestError, one_of
+from fastkernels.manifest import facts, keys, possible, rope
 from fastkernels.manifest.config import Latent, Layer, ModelConfig, Routing
-from fastkernels.manifest.families import FAMILIES, Family
+from fastkernels.manifest.published import Published, read_json, settle
 
 ACTIVATIONS = {
     "silu": ("silu_and_mul", ""),
@@ -18,36 +18,16 @@ ACTIVATIONS = {
 }
 """Config names of activations -> (operator, its `approximate` argument)."""
 
-ROPE_KEYS = {
-    "default": (),
-    "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-    "yarn": ("factor", "original_max_position_embeddings"),
-}
-"""Kinds of rotary scaling and what each needs."""
-
 DTYPES = ("bfloat16", "float16", "float32")
-
-UNREAD = (
-    "_name_or_path", "_note", "architectures", "attention_dropout", "auto_map", "aux_loss_alpha", "bos_token_id",
-    "cache_implementation", "dtype", "eos_token_id", "ep_size", "initializer_range", "num_nextn_predict_layers",
-    "output_router_logits", "pad_token_id", "pretraining_tp", "router_aux_loss_coef", "seq_aux", "text_config",
-    "torch_dtype", "transformers_version", "use_cache", "vision_config",
-)  # fmt: skip
-"""Keys of a config that no layer reads."""
+MOST_LAYERS = 10_000
+UNREAD = ("architectures", "dtype", "torch_dtype")
+"""Keys that models are built from and no layer reads."""
 
 
 def read_config(path: Path, name: str = "", model_id: str = "") -> ModelConfig:
     """Read a config.json, or the one in a directory; `name` and `model_id` default to what the file says."""
     file = path / "config.json" if path.is_dir() else path
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ManifestError(f"{file}: no such model config") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{file}: not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ManifestError(f"{file}: a model config is a JSON object, found {type(data).__name__}")
+    data = read_json(file)
     stem = file.resolve().parent.name if file.name == "config.json" else file.stem
     named = str(data.get("_name_or_path") or "")
     identity = model_id or (named if named and not named.startswith((".", "/")) else stem)
@@ -55,83 +35,85 @@ def read_config(path: Path, name: str = "", model_id: str = "") -> ModelConfig:
 
 
 def short_name(model_id: str) -> str:
-    """Return the short name of a hub id: `Qwen/Qwen2.5-7B-Instruct` -> `qwen25-7b`."""
-    words = model_id.rsplit("/", 1)[-1].lower().replace(".", "").replace(" ", "-").split("-")
-    return "-".join(word for word in words if word not in ("instruct", "it", "chat", "hf"))
+    """Return the short name of a hub id: `Qwen/Qwen2.5-7B-Instruct` -> `qwen25-7b`.
+
+    What a short name may not have divides words. ManifestError where nothing is left.
+    """
+    text = model_id.rsplit("/", 1)[-1].lower().replace(".", "")
+    words = [word for word in re.split(r"[^a-z0-9_]+", text.lstrip("_")) if word]
+    if not words:
+        raise ManifestError(f"{model_id}: gives no short name: it has no letters a to z, digits or '_'; rename it")
+    return "-".join([word for word in words if word not in ("instruct", "it", "chat", "hf")] or words)
 
 
 def parse_config(data: Mapping[str, Any], source: str, name: str, model_id: str) -> ModelConfig:
     """Build a ModelConfig from config.json's content; ManifestError names `source` and the key."""
-    architecture = _architecture(data, source)
-    family = FAMILIES[architecture]
-    text = data.get("text_config")
-    merged = {**family.defaults, **data, **(text if isinstance(text, Mapping) else {})}
-    return replace(_Reader(merged, source, family).read(name, model_id), architecture=architecture)
-
-
-def _architecture(data: Mapping[str, Any], source: str) -> str:
-    architectures = data.get("architectures")
-    if not isinstance(architectures, list) or not architectures:
-        raise ManifestError(f"{source}: architectures: missing; supported are {', '.join(sorted(FAMILIES))}")
-    for architecture in architectures:
-        if architecture in FAMILIES:
-            return str(architecture)
-    raise ManifestError(f"{source}: architectures: {one_of(architectures[0], sorted(FAMILIES))}")
+    published = settle(data, source)
+    return replace(_Reader(published).read(name, model_id), architecture=published.architecture)
 
 
 class _Reader:
     """Takes checked values out of one config."""
 
-    def __init__(self, data: Mapping[str, Any], source: str, family: Family) -> None:
-        self.data = data
-        self.source = source
-        self.family = family
-        rope = data.get("rope_parameters") or data.get("rope_scaling") or {}  # v5 configs keep theta in rope_parameters
-        self.rope: Mapping[str, Any] = rope if isinstance(rope, Mapping) else {}
+    def __init__(self, published: Published) -> None:
+        self.published = published
+        self.family = published.family
+        self.data = dict(published.values)
+        self.config = published.namespace
 
     def read(self, name: str, model_id: str) -> ModelConfig:
         """Check every value and build the config."""
-        self.refuse_unsupported()
         family = self.family
-        heads = self.size("num_attention_heads")
-        hidden = self.size("hidden_size")
-        latent = self.latent()
-        head_dim = self.size("head_dim", hidden // heads) if latent is None else latent.qk_rope_head_dim
-        attention_bias = bool(self.data.get("attention_bias"))
+        heads, hidden = self.size("num_attention_heads"), self.size("hidden_size")
+        if not self.data.get("head_dim") and hidden % heads:
+            raise self.fail("num_attention_heads", f"{heads} does not divide hidden_size, {hidden}, and there is no "
+                            "head_dim")  # fmt: skip
+        latent, head_dim = self.latent(), self.size("head_dim", hidden // heads)
+        self.check_rope()
+        self.data["max_position_embeddings"] = self.positions()
+        head_dim = head_dim if latent is None else latent.qk_rope_head_dim
         operator, approximate = ACTIVATIONS[self.activation()]
+        attention_bias = self.flag(family.bias_key)
         routing = self.routing()
+        layers = self.layers(routing)
         expert_size = self.size(family.expert_size_key) if routing.num_experts else 0
-        return ModelConfig(
+        found = ModelConfig(
             name=name,
             model_id=model_id,
             family=family,
-            raw={key: value for key, value in sorted(self.data.items()) if key not in UNREAD},
-            layers=self.layers(routing),
+            raw={key: value for key, value in sorted(self.data.items()) if key not in (*UNREAD, *keys.HARMLESS)},
+            values=self.data,
+            layers=layers,
             hidden_size=hidden,
             intermediate_size=self.size("intermediate_size") if family.mlp else expert_size,
             expert_size=expert_size,
             num_heads=heads,
             num_kv_heads=self.size("num_key_value_heads", heads),
             head_dim=head_dim,
-            rotary_dim=int(head_dim * self.number("partial_rotary_factor", 1.0)),
+            rotary_dim=facts.rotary_dim(self.config, head_dim),
             vocab_size=self.size("vocab_size"),
             max_position_embeddings=self.size("max_position_embeddings"),
-            rms_norm_eps=self.number("rms_norm_eps"),
+            rms_norm_eps=self.number(family.eps_key),
             attention_scale=self.attention_scale(head_dim, latent),
-            activation=operator,
+            soft_cap=self.soft_cap(),
+            qk_norm=self.flag("use_qk_norm") if family.qk_norm is None else family.qk_norm,
+            activation=operator if family.gated else "gelu",
             approximate=approximate,
             qkv_bias=attention_bias if family.qkv_bias is None else family.qkv_bias,
             o_bias=attention_bias if family.o_bias is None else family.o_bias,
-            mlp_bias=bool(self.data.get("mlp_bias")),
+            mlp_bias=self.flag(family.mlp_bias_key),
             routing=routing,
             latent=latent,
-            tie_word_embeddings=bool(self.data.get("tie_word_embeddings")),
+            tie_word_embeddings=self.flag("tie_word_embeddings"),
             dtype=self.dtype(),
         )
+        for key, problem in possible.problems(found):
+            raise self.fail(key, problem)
+        return found
 
     def fail(self, key: str, problem: str) -> ManifestError:
         """Return the error in house form."""
-        return ManifestError(f"{self.source}: {key}: {problem}")
+        return ManifestError(f"{self.published.source}: {key}: {problem}")
 
     def size(self, key: str, default: int | None = None) -> int:
         """Return a whole number of at least 1; null and absent take the default."""
@@ -144,6 +126,10 @@ class _Reader:
             raise self.fail(key, f"{value!r} is not a whole number of at least 1")
         return value
 
+    def count(self, key: str) -> int:
+        """Return a whole number of at least 0; null and absent are 0."""
+        return self.size(key) if self.data.get(key) else 0
+
     def number(self, key: str, default: float | None = None) -> float:
         """Return a positive number; null and absent take the default."""
         value = self.data.get(key)
@@ -151,108 +137,137 @@ class _Reader:
             value = default
         if value is None:
             raise self.fail(key, "missing; a number over 0 is needed")
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        if not rope.is_number(value):
             raise self.fail(key, f"{value!r} is not a number over 0")
         return float(value)
 
+    def flag(self, key: str) -> bool:
+        """Return a truth value; null and absent are false."""
+        value = self.data.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise self.fail(key, f"{value!r} is not true or false")
+        return bool(value)
+
     def activation(self) -> str:
         """Return the name of the gated activation."""
-        key = "hidden_activation" if self.data.get("hidden_activation") else "hidden_act"
+        key = self.family.activation_key
         value = self.data.get(key)
-        if value not in ACTIVATIONS:
-            raise self.fail(key, one_of(value, ACTIVATIONS))
+        if value is None:
+            raise self.fail(key, f"missing; one of {', '.join(self.family.activations)} is needed")
+        if value not in self.family.activations:
+            raise self.fail(key, one_of(value, self.family.activations))
         return str(value)
 
     def dtype(self) -> str:
-        """Return the dtype's name; configs of transformers 5 call the key `dtype`."""
+        """Return the dtype's name, bfloat16 where there is none; configs of transformers 5 call the key `dtype`."""
         key = "dtype" if self.data.get("dtype") else "torch_dtype"
-        value = self.data.get(key)
+        value = self.data.get(key) or "bfloat16"
         if value not in DTYPES:
             raise self.fail(key, one_of(value, DTYPES))
         return str(value)
 
     def latent(self) -> Latent | None:
-        """Return the widths of latent attention, None for a model without."""
-        if not self.data.get("kv_lora_rank"):
+        """Return the widths of latent attention, None for a family without."""
+        if "kv_lora_rank" not in self.family.reads:
             return None
         names = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
-        return Latent(int(self.data.get("q_lora_rank") or 0), *(self.size(name) for name in names))
+        return Latent(self.count("q_lora_rank"), *(self.size(name) for name in names))
+
+    def check_rope(self) -> None:
+        """Refuse a rotary embedding that is not read as transformers reads it."""
+        for key, problem in rope.problems(self.data, self.family):
+            raise self.fail(key, problem)
+
+    def positions(self) -> int:
+        """Return the positions that the model can be served at."""
+        self.size("max_position_embeddings")
+        self.check_layer_types()
+        return facts.max_positions(self.config)
 
     def attention_scale(self, head_dim: int, latent: Latent | None) -> float:
         """Return the factor of the scores; DeepSeek's grows with the context that YaRN gives."""
+        if "attention_multiplier" in self.family.reads:
+            return self.number("attention_multiplier")
         if latent is None:
             return float(self.number("query_pre_attn_scalar", float(head_dim)) ** -0.5)
-        width, factor = latent.qk_nope_head_dim + latent.qk_rope_head_dim, float(self.rope.get("factor", 1.0))
-        growth = 0.1 * float(self.rope.get("mscale_all_dim", 0.0)) * log(max(1.0, factor)) + 1.0
-        return float(width**-0.5 * growth**2)
+        return facts.latent_scale(latent.qk_nope_head_dim + latent.qk_rope_head_dim, facts.rope_parameters(self.config))
+
+    def soft_cap(self) -> float:
+        """Return the bound of the scores, 0 where there is none."""
+        return self.number("attn_logit_softcapping") if self.data.get("attn_logit_softcapping") is not None else 0.0
 
     def routing(self) -> Routing:
         """Return how experts are chosen."""
         family = self.family
         if not family.experts_key:
             return Routing(0, 0, False)
-        # transformers 5 saves the count of some families under one common name
-        common = self.data.get("num_local_experts")
-        experts, top_k = self.size(family.experts_key, common), self.size("num_experts_per_tok")
-        renormalize = bool(self.data.get("norm_topk_prob")) if family.renormalize is None else family.renormalize
+        counts = {key: self.size(key) for key in facts.EXPERTS_KEYS if self.data.get(key) is not None}
+        if len(set(counts.values())) != 1:
+            listed = ", ".join(f"{key} {count}" for key, count in counts.items())
+            raise self.fail(family.experts_key, f"{listed}: differ" if counts else "missing; a number of at least 1")
+        experts, top_k = facts.num_experts(self.config), self.size("num_experts_per_tok")
+        renormalize = self.flag("norm_topk_prob") if family.renormalize is None else family.renormalize
         method = self.data.get("topk_method")
         if family.experts_key != "n_routed_experts":
             return Routing(experts, top_k, renormalize)
         return Routing(
             experts, top_k, renormalize, grouped=True,
-            groups=1 if method == "greedy" else self.size("n_group", 1),
-            top_groups=1 if method == "greedy" else self.size("topk_group", 1),
-            scoring=str(self.data.get("scoring_func", "softmax")),
-            scale=self.number("routed_scaling_factor", 1.0),
+            groups=1 if method == "greedy" else self.size("n_group"),
+            top_groups=1 if method == "greedy" else self.size("topk_group"),
+            scoring=str(self.data["scoring_func"]),
+            scale=self.number("routed_scaling_factor"),
             corrected=method == "noaux_tc",
-            num_shared=self.size("n_shared_experts", 1) if self.data.get("n_shared_experts") else 0,
+            num_shared=self.count("n_shared_experts"),
         )  # fmt: skip
 
     def layers(self, routing: Routing) -> tuple[Layer, ...]:
         """Return the first layer of each kind."""
-        kinds: dict[tuple[bool, bool], Layer] = {}
-        first_experts = int(self.data.get("first_k_dense_replace") or 0)
-        for index in range(self.size("num_hidden_layers", 1)):
-            windowed, experts = self.is_windowed(index), bool(routing.num_experts) and index >= first_experts
-            if (windowed, experts) not in kinds:
-                window = self.size("sliding_window") if windowed else 0
-                kinds[windowed, experts] = Layer(index, window, self.rope_parameters(windowed), experts)
+        for key in ("first_k_dense_replace", "decoder_sparse_step"):
+            self.count(key)
+        only = self.data.get("mlp_only_layers")
+        if only and not (isinstance(only, list) and all(isinstance(index, int) for index in only)):
+            raise self.fail("mlp_only_layers", f"{only!r} is not a list of layers' numbers")
+        self.check_no_rope_layers()
+        kinds: dict[tuple[str, bool, bool], Layer] = {}
+        for index in range(self.size("num_hidden_layers")):
+            kind, experts = facts.layer_type(self.config, index), facts.has_experts(self.config, index)
+            rotated = facts.has_positions(self.config, index)
+            if (kind, experts, rotated) not in kinds:
+                rope = facts.rope_parameters(self.config, index) if rotated else {}
+                kinds[kind, experts, rotated] = Layer(
+                    index, facts.sliding_window(self.config, index) or 0, rope, experts
+                )
+        if routing.num_experts and not any(layer.experts for layer in kinds.values()):
+            raise self.fail("num_hidden_layers", "no layer of them has experts")
         return tuple(kinds.values())
 
-    def is_windowed(self, index: int) -> bool:
-        """Return whether a layer sees a window only, by layer_types or what stood for them in older configs."""
-        types = self.data.get("layer_types")
-        if isinstance(types, list) and index < len(types):
-            return bool(types[index] == "sliding_attention")
-        pattern = self.data.get("sliding_window_pattern")
-        if pattern:
-            return (index + 1) % int(pattern) != 0
-        used = self.data.get("sliding_window") and self.data.get("use_sliding_window", True)
-        return bool(used) and index >= int(self.data.get("max_window_layers") or 0)
+    def check_no_rope_layers(self) -> None:
+        """Refuse marks of layers without positions that are not one 0 or 1 a layer."""
+        count, marks = self.size("num_hidden_layers"), self.data.get("no_rope_layers")
+        if marks is None:
+            self.size("no_rope_layer_interval", 1)
+        elif not isinstance(marks, list) or len(marks) < count or any(mark not in (0, 1) for mark in marks):
+            raise self.fail("no_rope_layers", f"is not a list of 0 and 1 for {count} layers, as num_hidden_layers says")
 
-    def rope_parameters(self, windowed: bool) -> Mapping[str, Any]:
-        """Return the rotary embedding of a kind of layer."""
-        found = dict(self.rope)
-        by_type = found.get("sliding_attention" if windowed else "full_attention")
-        if isinstance(by_type, Mapping):
-            found = dict(by_type)
-        elif windowed and "rope_local_base_freq" in self.data:
-            found = {"rope_theta": self.number("rope_local_base_freq")}
-        kind = str(found.pop("rope_type", found.pop("type", "default")))
-        found.pop("type", None)
-        if kind not in ROPE_KEYS:
-            raise self.fail("rope_scaling.rope_type", one_of(kind, ROPE_KEYS))
-        theta = found.pop("rope_theta", None) or self.number("rope_theta", 10000.0)
-        for key in ROPE_KEYS[kind]:
-            if key not in found:
-                raise self.fail(f"rope_scaling.{key}", f"missing; {kind} scaling needs it")
-        return {"rope_theta": float(theta), "rope_type": kind, **({} if kind == "default" else found)}
-
-    def refuse_unsupported(self) -> None:
-        """Refuse what would make the generated shapes or values wrong for this model."""
-        if self.data.get("quantization_config"):
-            raise self.fail("quantization_config", "quantized models are not supported; use the unquantized config")
-        if self.data.get("mlp_only_layers") or self.data.get("decoder_sparse_step", 1) != 1:
-            raise self.fail("mlp_only_layers", "models that mix dense and expert layers so are not supported")
-        if self.data.get("moe_layer_freq", 1) != 1:
-            raise self.fail("moe_layer_freq", f"{self.data['moe_layer_freq']} is not 1, the one that is supported")
+    def check_layer_types(self) -> None:
+        """Refuse layer types that the architecture does not have, and windows without a width."""
+        count, types = self.size("num_hidden_layers"), self.data.get("layer_types")
+        if count > MOST_LAYERS:
+            raise self.fail("num_hidden_layers", f"{count} is over {MOST_LAYERS}, more than any model has")
+        for key in ("max_window_layers", "sliding_window_pattern"):
+            self.count(key)
+        self.flag("use_sliding_window")
+        if types is not None:
+            if not isinstance(types, list) or len(types) != count:
+                raise self.fail("layer_types", f"is not a list of {count} layers, as num_hidden_layers says")
+            for index, kind in enumerate(types):
+                if kind not in (facts.FULL, facts.SLIDING):
+                    raise self.fail(f"layer_types[{index}]", one_of(kind, (facts.FULL, facts.SLIDING)))
+        found = [facts.layer_type(self.config, index) for index in range(count)]
+        if types and types != found:
+            raise self.fail("layer_types", f"{self.published.architecture} does not read it, and has other layers: "
+                            f"{', '.join(dict.fromkeys(found))}")  # fmt: skip
+        if facts.SLIDING in found:
+            self.size("sliding_window")
+            if self.family.windows == "last" and not self.data.get("use_sliding_window"):
+                raise self.fail("use_sliding_window", "not true, though layer_types has windows")

@@ -6,9 +6,11 @@ import inspect
 import json
 import math
 import os
+import stat
 import tempfile
 import textwrap
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -26,13 +28,27 @@ _NON_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
 def write_result(path: Path, result: KernelBenchResult) -> None:
-    """Write the results file, whole or not at all (a temporary file beside it is renamed)."""
-    text = json.dumps(to_json(result), indent=1, allow_nan=False).encode()
+    """Write the results file, whole or not at all; OSError where it cannot be written."""
+    write_whole(path, json.dumps(to_json(result), indent=1, allow_nan=False).encode() + b"\n")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all: a temporary file beside it is renamed once the disk has it.
+
+    Its folder is made; a link is followed, and a device or a pipe written to. OSError where that is not possible.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            path.write_bytes(content)
+            return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(text + b"\n")
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp's are for the owner alone

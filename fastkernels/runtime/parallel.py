@@ -49,7 +49,8 @@ class MirroredRank(OneRank):
     """One rank of several whose peers are stood for, so that a sum that is left out or made twice shows.
 
     The peers' parts of a sum are taken to add up to -3 x, so that it is -2 x: exact in every float dtype, and what no
-    mistake comes to. Of what is gathered, each peer's part is this rank's.
+    mistake comes to. Of what is gathered, each peer's part is -2 x too, so that what follows from all parts, such as a
+    norm over them, is not what follows from this rank's alone.
     """
 
     def all_reduce(self, x: torch.Tensor) -> torch.Tensor:
@@ -57,8 +58,8 @@ class MirroredRank(OneRank):
         return x.mul_(-2) if self.size > 1 else x
 
     def all_gather(self, x: torch.Tensor) -> torch.Tensor:
-        """x once for each rank, joined along the last dimension."""
-        return torch.cat([x] * self.size, dim=-1)
+        """x in this rank's place and -2 x in every other, joined along the last dimension."""
+        return torch.cat([x if rank == self.rank else -2 * x for rank in range(self.size)], dim=-1)
 
 
 class ProcessGroup:

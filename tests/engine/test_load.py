@@ -167,7 +167,8 @@ def test_safetensors_is_not_installed(directory, monkeypatch):
     (lambda d: change_config(d, architectures=None), "model/config.json: architectures: missing"),
     (lambda d: change_config(d, architectures=["LlamaForCausalLm"]),
      r"architectures: 'LlamaForCausalLm' is not one of .*LlamaForCausalLM.* Did you mean 'LlamaForCausalLM'\?"),
-    (lambda d: change_config(d, quantization_config={"quant_method": "fp8"}), "quantization_config: quantized weights"),
+    (lambda d: change_config(d, quantization_config={"quant_method": "fp8"}),
+     "quantization_config: quantized models are not"),
     (lambda d: change_config(d, dtype="float8"), "dtype: 'float8' is not one of bfloat16, float16, float32"),
     (lambda d: change_config(d, hidden_act="gelu"), "hidden_act: 'gelu' is not one of silu"),
 ], ids=(

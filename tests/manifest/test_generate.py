@@ -60,6 +60,8 @@ def test_tp_degrees_are_those_that_divide(shipped):
     assert {name: model.tps for name, model in shipped.models.items() if model.tps != (1, 2, 4, 8)} == {
         "qwen25-7b": (1, 2, 4),  # 28 heads
         "gemma3-1b": (1, 2, 4),  # 4 heads
+        "phi4": (1, 2),  # 10 KV heads
+        "starcoder2-7b": (1, 2, 4),  # 36 heads
     }
 
 
@@ -128,6 +130,60 @@ def test_other_families(uses):
     assert shapes(uses["silu_and_mul[mixtral-8x22b-tp4-s512]"]) == {"x": (2 * 512, 8192)}
     assert shapes(uses["gelu_and_mul[gemma3-27b-tp2-s512]"]) == {"x": (512, 21504)}
     assert uses["gelu_and_mul[gemma3-27b-tp2-s512]"].init == {"approximate": "tanh"}
+
+
+def test_norms_over_all_heads(uses):
+    """One rank normalises slices of its own projection; several what they have gathered, and pass slices of that on."""
+    whole = uses["rms_norm[olmo2-7b-tp1-s512-q_norm]"].inputs[0]
+    assert (whole.shape, whole.strides) == (("tokens", 4096), (3 * 4096, 1))
+    gathered = uses["rms_norm[olmo2-7b-tp8-s512-k_norm]"].inputs[0]
+    assert (gathered.shape, gathered.strides) == (("tokens", 4096), ())
+    assert {spec.name: spec.strides for spec in uses["rotary_emb[olmo2-7b-tp1-s512]"].inputs[1:]} == {
+        "query": (), "key": ()}  # fmt: skip
+    assert {spec.name: (spec.shape, spec.strides) for spec in uses["rotary_emb[olmo2-7b-tp8-s512]"].inputs[1:]} == {
+        "query": (("tokens", 512), (4096, 1)), "key": (("tokens", 512), (4096, 1))}  # fmt: skip
+
+
+def test_layers_that_carry_the_stream_have_no_residual(uses):
+    for layer in ("granite_decoder_layer[granite31-8b", "olmo2_decoder_layer[olmo2-7b",
+                  "starcoder2_decoder_layer[starcoder2-7b"):  # fmt: skip
+        names = {spec.name for spec in uses[f"{layer}-tp1-s8]"].inputs if "context" not in spec.name}
+        assert names == {"positions", "hidden_states"}
+        assert f"{layer}-tp1-s8-first]" not in uses
+    assert "rms_norm[granite31-8b-tp1-s8-residual]" not in uses
+
+
+def test_an_mlp_without_a_gate(uses):
+    assert linear(uses["linear[starcoder2-7b-tp4-s512-c_fc]"]) == (4608, 4608)
+    assert uses["linear[starcoder2-7b-tp4-s512-c_proj]"].init["bias"] is True
+    assert uses["gelu[starcoder2-7b-tp4-s512]"].init == {"approximate": "tanh"}
+    assert uses["layer_norm[starcoder2-7b-tp4-s512]"].init["normalized_shape"] == 4608
+    assert uses["column_parallel_linear[starcoder2-7b-tp4-s512-c_fc]"].init["output_size"] == 18432
+    for op in ("silu_and_mul", "merged_column_parallel_linear", "rms_norm"):
+        assert not [name for name in uses if name.startswith(f"{op}[starcoder2")]
+
+
+def test_a_soft_cap_is_given_to_attention_and_reached_by_its_scores(uses):
+    for address in ("flash_attn_prefill[gemma2-9b-tp1-s512]", "flash_attn_decode[gemma2-9b-tp1-s8-window]",
+                    "attention[gemma2-9b-tp1-s8]"):  # fmt: skip
+        assert uses[address].init["logits_soft_cap"] == 50.0
+        query = next(spec for spec in uses[address].inputs if spec.name == "query")
+        assert query.args["std"] == 12.5
+    assert uses["gemma2_attention[gemma2-9b-tp1-s8]"].init["attn_logits_soft_cap"] == 50.0
+    assert "logits_soft_cap" not in uses["attention[gemma3-4b-tp1-s8]"].init
+
+
+def test_layers_without_positions_are_a_kind_of_their_own(uses):
+    assert uses["smollm3_attention[smollm3-3b-tp1-s8-nope]"].init["prefix"] == "model.layers.3.self_attn"
+    assert uses["smollm3_decoder_layer[smollm3-3b-tp1-s8-nope]"].init["prefix"] == "model.layers.3"
+    rotary = [name for name in uses if name.startswith("rotary_emb[smollm3-3b-tp1-s8")]
+    assert rotary == ["rotary_emb[smollm3-3b-tp1-s8]"]
+
+
+def test_contexts_are_whole_pages_where_a_window_is_not(uses):
+    scenario = uses["flash_attn_decode[phi3-mini-4k-tp1-s8]"]
+    table = next(spec for spec in scenario.inputs if spec.name == "block_table")
+    assert (scenario.init["sliding_window"], table.shape) == (2047, ("tokens", 255))
 
 
 def test_token_counts(shipped):
@@ -221,8 +277,20 @@ def test_no_position_lies_past_the_last(positions, keys, prefill, mixed):
         assert longest["value"] <= positions
 
 
+@pytest.mark.parametrize(("window", "keys"), [(512, 1024), (2047, 4080), (4096, 8192), (32768, 32768)])
+def test_a_window_of_any_width_has_contexts_of_whole_pages_within_the_positions(window, keys):
+    config = json.loads((MODELS / "mistral-7b-v03.json").read_text()) | {"sliding_window": window}
+    text = generate([parse_config(config, "c.json", "windowed", "me/Windowed")], tps=(1,))
+    manifest = parse_manifest(text, Path("windowed.yaml"))
+    for op in ("flash_attn_decode", "llama_attention"):
+        scenarios = manifest.scenarios(Selection(targets=(op,), seqlens=(8,)))
+        inputs = {spec.name.removeprefix("context."): spec for spec in scenarios[0].inputs}
+        assert inputs["seqused_k"].args["max"] == keys
+        assert inputs["block_table"].shape[1] * 16 == keys
+
+
 def test_pairs_of_a_rotated_key_lie_side_by_side_unless_the_config_says_otherwise():
-    data = json.loads((MODELS / "deepseek-v2-lite.json").read_text())
+    data = json.loads((MODELS / "deepseek-v3.json").read_text())
     for extra, is_neox_style in (({}, False), ({"rope_interleave": False}, True)):
         text = generate([parse_config({**data, **extra}, "c.json", "latent", "me/Latent")])
         scenarios = parse_manifest(text, Path("latent.yaml")).scenarios(Selection(targets=("rotary_emb",)))

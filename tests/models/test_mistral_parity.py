@@ -9,4 +9,5 @@ class TestMistral(Parity):
     configs: ClassVar = {
         "full": {"model_type": "mistral", "sliding_window": None},
         "window": {"model_type": "mistral", "sliding_window": 12},
+        "narrow-heads": {"model_type": "mistral", "sliding_window": None, "head_dim": 12},
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib.figure  # noqa: F401
 import pytest
+from ended_runs import HOME
 
 # imported here once, matplotlib too: pytester takes modules that a run imported out of sys.modules again
 import pytest_fastkernels.grading
@@ -117,6 +118,12 @@ def project(bare: Project) -> Project:
     """A project with the fake grader: every scenario passes."""
     bare.fake()
     return bare
+
+
+@pytest.fixture
+def warm(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real graders of this process share its starters, which have torch imported: pytester sets another HOME."""
+    monkeypatch.setenv("HOME", HOME)
 
 
 @pytest.fixture

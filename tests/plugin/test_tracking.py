@@ -134,8 +134,9 @@ def test_a_store_that_fails_is_a_note(tracked, monkeypatch):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed.getsockname()[1]}")
     result = tracked.run("-Werror", "--fk-target=rms_norm")
     assert result.ret == pytest.ExitCode.OK
-    assert "is not recorded: http://127.0.0.1" in " ".join(result.stdout.str().split())
-    assert "no answer: ConnectionRefusedError" in " ".join(result.stdout.str().split())
+    text = " ".join(result.stdout.str().split())
+    assert "is not recorded: http://127.0.0.1" in text
+    assert "no answer: ConnectionRefusedError: [Errno 111] Connection refused; results: bench/results/kernels" in text
     assert len(tracked.results()["results"]) == 6
 
 
@@ -155,11 +156,28 @@ def pytest_runtest_teardown():
     assert run.metrics["left_out"] == len(tracked.results()["left_out"])
 
 
+@pytest.mark.parametrize("mode", [(), ("-n2",)])
+def test_a_second_interrupt_ends_the_recording_alone(tracked, monkeypatch, mode):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tracking_bridge, "record_run", interrupted)
+    result = tracked.run("--fk-target=rms_norm", *mode)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["graded 6 scenarios *", "fastkernels tracking: interrupted, *"])
+
+
 def test_a_run_that_stops_at_the_first_failure_has_finished(tracked):
     tracked.fake(tiny_a_tp1_s8="wrong_values")
     tracked.run("--fk-level=1", "-x")
     [run] = runs(tracked)
     assert (run.status, run.metrics["failed"], run.metrics["passed"]) == ("FINISHED", 1, 1)
+
+
+def test_a_run_under_xdist_that_stops_at_the_first_failure_has_finished(tracked):
+    tracked.fake(tiny_a_tp1_s1="wrong_values")
+    tracked.run("--fk-level=1", "-x", "-n2")
+    assert [run.status for run in runs(tracked)] == ["FINISHED"]
 
 
 def test_tests_that_change_the_directory_do_not_move_the_store(tracked, tmp_path_factory):

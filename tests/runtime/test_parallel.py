@@ -29,7 +29,7 @@ def test_the_group_is_set_within_a_block():
 def test_peers_are_stood_for_by_the_ranks_own_part():
     x = torch.tensor([[1.0], [2.0]])
     alone, one_of_three = MirroredRank(), MirroredRank(1, 3)
-    assert one_of_three.all_gather(x).tolist() == [[1, 1, 1], [2, 2, 2]]
+    assert one_of_three.all_gather(x).tolist() == [[-2, 1, -2], [-4, 2, -4]]
     assert alone.all_gather(x).tolist() == x.tolist()
     assert alone.all_reduce(x) is x
     assert one_of_three.all_reduce(x) is x

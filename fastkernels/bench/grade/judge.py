@@ -9,9 +9,12 @@ from torch import nn
 
 from fastkernels.bench.grade import effects
 from fastkernels.bench.grade.draws import Draw
+from fastkernels.bench.grade.edges import EDGES, FAR
+from fastkernels.bench.grade.idle import without_idle_rows
 from fastkernels.bench.grade.leaf import Leaf, LeafFinding, judge_leaves
 from fastkernels.bench.grade.oracle import Oracle
 from fastkernels.bench.grade.outcome import CallOutcome, Finding
+from fastkernels.bench.grade.spoil import NAN
 from fastkernels.bench.grade.tolerances import COMPOSED_SPREAD, tolerances
 from fastkernels.bench.grade.tree import difference, dtype_name, leaves, tensors
 from fastkernels.manifest.scenario import Scenario
@@ -58,7 +61,10 @@ class Judge:
             return Finding(Verdict.MUTATED_WEIGHT, f"weight {after.weights_changed[0]} was changed{_in(draw)}")
         if after.canaries:
             return Finding(Verdict.OUT_OF_BOUNDS_WRITE, f"memory beside {after.canaries[0]} was written{_in(draw)}")
-        found = judge_leaves(self._leaves(inputs_before, reference, after, mutated), _in(draw))
+        leaves = self._leaves(inputs_before, reference, after, mutated)
+        if draw is not None and draw.hard in (EDGES, FAR, NAN):
+            leaves = [without_idle_rows(leaf, inputs_before) for leaf in leaves]
+        found = judge_leaves(leaves, _in(draw))
         return Finding(found.verdict, found.message, _correctness(found, draw))
 
     def follow(self, columns: Mapping[str, tuple[int, int]]) -> None:

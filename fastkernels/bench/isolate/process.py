@@ -28,6 +28,7 @@ from fastkernels.bench.isolate.sandbox import OPEN, Sandbox, encode
 from fastkernels.bench.isolate.watch import Limits, Watch
 from fastkernels.errors import WorkerError
 from fastkernels.results import Verdict
+from fastkernels.results.text import plain, plain_data
 
 TAIL_BYTES = 4000
 """How much of a dead worker's output becomes evidence."""
@@ -124,11 +125,11 @@ class WorkerProcess:
                                      self._look if self._watch else None)
             if reply.pop("id", None) != self._request_id:
                 raise ProtocolError("an answer to another request")
-            return reply
+            return _readable(reply)
         except DeadlineError:
             self._end(Verdict.HUNG, f"no answer within {timeout_s:g} s", last_words=False)
         except ProtocolError as error:
-            self._end(Verdict.NO_RESULT, f"the process answered {error}", last_words=False)
+            self._end(Verdict.NO_RESULT, f"the process answered {plain(str(error))}", last_words=False)
         except PeerClosedError:
             self._died()
         except BaseException:  # an interrupt: the answer would be taken for that to the next request
@@ -157,7 +158,7 @@ class WorkerProcess:
 
     def output_tail(self) -> str:
         """The end of what the process printed."""
-        return tail_of(self._log.fileno(), TAIL_BYTES)
+        return plain(tail_of(self._log.fileno(), TAIL_BYTES))
 
     def leave(self, timeout_s: float) -> None:
         """Have the process end by itself; one that does not is still there."""
@@ -215,6 +216,15 @@ class WorkerProcess:
             evidence = f"{evidence}\n(the process was killed by the supervisor)".strip()
         self.close()
         raise WorkerEndedError(verdict, message, evidence)
+
+
+def _readable(reply: Message) -> Message:
+    """An answer with its texts made plain: whatever a process writes into them ends in files and on terminals."""
+    try:
+        return {name: plain_data(value) for name, value in reply.items()}
+    except RecursionError:
+        raise ProtocolError("lists within lists without end") from None
+
 
 def _end_process(process: Child, owner: int, scratch: str | None,
                  relayed: bool) -> None:

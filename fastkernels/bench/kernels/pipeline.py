@@ -45,6 +45,8 @@ class Found:
     """Whether the candidate's import has succeeded."""
     sweep: str = ""
     """What a sweep over token counts has covered, or why there was none."""
+    refused: list[str] = field(default_factory=list)
+    """Values of init arguments, none of them a shipped shape's, that the candidate refuses."""
     harness_failed: bool = False
     """Whether the harness, not the candidate, is what failed."""
 
@@ -81,7 +83,7 @@ class Attempt:
     loaded: str = ""
     """Hash of the candidate files that the module reaches."""
     swept: dict[str, str] = field(default_factory=dict)
-    """Addresses of what was swept over token counts before, by `sweep_key`."""
+    """Addresses of what was swept over token counts, or graded as a variant, before, by `sweep_key`."""
 
     def __post_init__(self) -> None:
         self.share = DeviceShare(self.workers.device, self.found.waited)
@@ -89,10 +91,13 @@ class Attempt:
     def check(self) -> None:
         """Import, build and judge the planned draws in order, then the calls besides; stops at the first that fails."""
         from fastkernels.bench.kernels.sweep import sweep
+        from fastkernels.bench.kernels.varied import grade_variants
 
         scenario = self.scenario
         self.candidate({"do": "import", "module": scenario.relative_module, "class_name": scenario.class_name})
         self.found.imported = True
+        if grade_variants(self):
+            return
         plain = scenario.to_dict()
         with self.share.on_the_device():
             prepared = self.trusted({"do": "prepare", "scenario": plain, "seed": self.settings.seed})
@@ -113,6 +118,8 @@ class Attempt:
             self.found.message += " (in a call whose allocations lay between guard bands and held NaN)"
             return
         sweep(self)
+        if self.found.refused:
+            self.found.sweep += f"; the candidate refuses {' and '.join(self.found.refused)}"
 
     def check_other_weights(self) -> None:
         """Load other weights into the candidate's module and judge a call: what it keeps of the old ones is wrong."""

@@ -53,9 +53,12 @@ class MlflowStore:
             client = self._connect()
             run = client.create_run(self._experiment(client), start_time=_milliseconds(started),
                                     tags={**own, **tags}, run_name=name)
-            return str(run.info.run_id)
+            return str(run.info.run_id or "")
 
-        return self._do(open_run)
+        run_id = self._do(open_run)
+        if not run_id:  # MLflow takes any JSON object for an answer
+            raise StoreError("the answer names no run: this is no MLflow server, or one of another version")
+        return run_id
 
     def write_values(self, run_id: str, params: Mapping[str, str], metrics: Mapping[str, tuple[float, int]],
                      tags: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Attention of one new token a sequence over a paged KV cache, in a sliding window and with sinks where asked for."""
+"""Attention of one new token a sequence over a paged KV cache; with a window, sinks and a soft cap where asked for."""
 
 import math
 from collections.abc import Mapping
@@ -24,18 +24,24 @@ UNSPLIT_BLOCKS = 4
 """A window of at most as many blocks is not split: one more kernel costs more than reading them in turn."""
 
 
+@triton.jit
+def cap_scores(s, CAP: tl.constexpr):
+    """CAP tanh(s / CAP), all of it in base 2: within 3e-7 CAP."""
+    return CAP * (1.0 - 2.0 / (1.0 + tl.exp2(s * (2.0 * LOG2_E / CAP))))
+
+
 @triton.jit(do_not_specialize=["splits", "table_row", "scale_log2e"])
 def flash_attn_decode_kernel(
     q_ptr, k_ptr, v_ptr, table_ptr, used_ptr, sinks_ptr, out_ptr, part_ptr, lse_ptr, q_row, q_head, k_page, k_slot,
     k_head, v_page, v_slot, v_head, table_row, splits, scale_log2e, KV_HEADS: tl.constexpr, GROUP: tl.constexpr,
-    D: tl.constexpr, PAGE: tl.constexpr, PARTIAL: tl.constexpr, WINDOW: tl.constexpr, BLOCK_H: tl.constexpr,
-    BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
+    D: tl.constexpr, PAGE: tl.constexpr, PARTIAL: tl.constexpr, WINDOW: tl.constexpr, CAP: tl.constexpr,
+    BLOCK_H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
 ):
     """One split of one sequence's context for the GROUP query heads of a KV head, online softmax in float32.
 
     Without PARTIAL writes the output; else the split's own softmax output to part [B, Hq, splits, D] and the
     logarithm (base 2) of its sum to lse [B, Hq, splits], which flash_attn_combine_kernel joins and adds the sinks to.
-    With a WINDOW (0: none) only the pages of the last WINDOW tokens are looked up.
+    With a WINDOW only the pages of the last WINDOW tokens are looked up. CAP: soft cap times log2(e). 0: none of them.
     """
     scale_log2e = tl.cast(scale_log2e, tl.float32)  # torch.compile passes float64
     kv_head = tl.program_id(0) % KV_HEADS
@@ -68,6 +74,8 @@ def flash_attn_decode_kernel(
         v_at = page * v_page + (at % PAGE) * v_slot + kv_head * v_head
         v = tl.load(v_ptr + v_at[:, None] + dim[None, :], mask=wanted, other=0.0)
         s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2e
+        if CAP > 0:
+            s = cap_scores(s, CAP)
         s = tl.where(inside[None, :], s, float("-inf"))
         new_top = tl.maximum(top, tl.max(s, axis=1))
         weight = tl.exp2(s - new_top[:, None])
@@ -134,26 +142,31 @@ class FlashAttnDecode(Op):
     query: [B, Hq, D], key_cache and value_cache: [pages, page_size, Hkv, D], block_table: [B, P] int32 (page of the
     sequence's tokens p * page_size ...), seqused_k: [B] int32 (tokens in the cache, the new one included; 0 gives a
     row of zeros), max_seqlen_k: at least every seqused_k; sinks: [Hq] -> [B, Hq, D]. Query head h reads KV head
-    h // (Hq / Hkv). With `sliding_window` only the last so many tokens of a sequence count, the new one included. A
-    sink is one more logit of its head's softmax, unscaled and without a value (Xiao et al., 2024, as gpt-oss learns
-    it). Entries of block_table beyond a sequence's last page, or of pages before the window, are not followed. Inputs
-    are not changed. As vLLM's flash_attn_varlen_func with max_seqlen_q = 1, window_size = (sliding_window - 1, 0) and
+    h // (Hq / Hkv). With `sliding_window` only the last so many tokens of a sequence count, the new one included. With
+    `logits_soft_cap` c a scaled score s becomes c tanh(s / c) (Gemma 2, 2024). A sink is one more logit of its head's
+    softmax, unscaled and without a value (Xiao et al., 2024, as gpt-oss learns it). Entries of block_table beyond a
+    sequence's last page, or of pages before the window, are not followed. Inputs are not changed. As vLLM's
+    flash_attn_varlen_func with max_seqlen_q = 1, window_size = (sliding_window - 1, 0), softcap = logits_soft_cap and
     s_aux = sinks.
     """
 
     provider = "triton"
 
     def __init__(
-        self, num_heads: int, head_size: int, scale: float, num_kv_heads: int, sliding_window: int | None = None
-    ) -> None:
+        self, num_heads: int, head_size: int, scale: float, num_kv_heads: int, sliding_window: int | None = None,
+        logits_soft_cap: float | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         if sliding_window is not None and sliding_window < 1:
             raise ValueError(f"sliding_window: {sliding_window} is not 1 or more (None: every key)")
+        if logits_soft_cap is not None and not logits_soft_cap > 0:
+            raise ValueError(f"logits_soft_cap: {logits_soft_cap} is not over 0 (None: scores as they are)")
         self.num_heads = num_heads
         self.head_size = head_size
         self.scale = scale
         self.num_kv_heads = num_kv_heads
         self.sliding_window = sliding_window
+        self.logits_soft_cap = logits_soft_cap
 
     def forward_native(
         self, query: torch.Tensor, key_cache: torch.Tensor, value_cache: torch.Tensor, block_table: torch.Tensor,
@@ -170,6 +183,8 @@ class FlashAttnDecode(Op):
             keys, values = (cache[pages].flatten(0, 1)[seen].to(wide) for cache in (key_cache, value_cache))
             q = query[seq].to(wide).view(self.num_kv_heads, -1, self.head_size)
             scores = torch.matmul(q, keys.permute(1, 2, 0)) * self.scale
+            if self.logits_soft_cap is not None:
+                scores = torch.tanh(scores / self.logits_soft_cap) * self.logits_soft_cap
             if sinks is not None:
                 scores = torch.cat((scores, sinks.to(wide).view(self.num_kv_heads, -1, 1)), dim=-1)
             y = torch.matmul(torch.softmax(scores, dim=-1)[..., : used - begin], values.transpose(0, 1))
@@ -208,7 +223,8 @@ class FlashAttnDecode(Op):
             query, key_cache, value_cache, block_table, seqused_k, sinks, out, part, lse, *query.stride()[:2],
             *key_cache.stride()[:3], *value_cache.stride()[:3], block_table.stride(0), splits,
             self.scale * LOG2_E.value, KV_HEADS=self.num_kv_heads, GROUP=group, D=dim, PAGE=key_cache.shape[1],
-            PARTIAL=splits > 1, WINDOW=window, BLOCK_H=max(16, triton.next_power_of_2(group)),
+            PARTIAL=splits > 1, WINDOW=window, CAP=(self.logits_soft_cap or 0.0) * LOG2_E.value,
+            BLOCK_H=max(16, triton.next_power_of_2(group)),
             BLOCK_D=max(16, triton.next_power_of_2(dim)), BLOCK_N=BLOCK_N // 2 if wide else BLOCK_N, num_warps=4,
             num_stages=3,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Causal attention of prompts that are packed without padding, in a sliding window and with sinks where asked for."""
+"""Causal attention of prompts that are packed without padding; with a window, sinks and a soft cap where asked for."""
 
 import math
 from collections.abc import Mapping
@@ -32,16 +32,24 @@ JOINED_ROWS = 16
 """Rows of one head that a program joins."""
 
 
+@triton.jit
+def cap_scores(s, CAP: tl.constexpr):
+    """CAP tanh(s / CAP), all of it in base 2: within 3e-7 CAP."""
+    return CAP * (1.0 - 2.0 / (1.0 + tl.exp2(s * (2.0 * LOG2_E / CAP))))
+
+
 @triton.jit(do_not_specialize=["levels", "scale_log2e"])
 def flash_attn_prefill_kernel(
     q_ptr, k_ptr, v_ptr, sinks_ptr, out_ptr, cu_q_ptr, cu_k_ptr, q_row, q_head, k_row, k_head, v_row, v_head, levels,
     scale_log2e, HEADS: tl.constexpr, GROUP: tl.constexpr, PACK: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, WINDOW: tl.constexpr,
+    CAP: tl.constexpr,
 ):
     """BLOCK_M query rows, each token's in PACK heads of one group; online softmax in float32.
 
     (FlashAttention-2, Dao, 2023.) Programs start with the rows that see the most keys. Key blocks wholly before the
-    diagonal need no mask, but for a WINDOW (0: none), whose first block is the first that any of the rows sees.
+    diagonal need no mask, but for a WINDOW (0: none), whose first block is the first that any of the rows sees. CAP:
+    soft cap times log2(e), 0: none.
     """
     scale_log2e = tl.cast(scale_log2e, tl.float32)  # torch.compile passes float64
     pack = tl.program_id(0) % (HEADS // PACK)
@@ -78,6 +86,8 @@ def flash_attn_prefill_kernel(
         k = tl.load(k_base + at * k_row, mask=in_dim, other=0.0)
         v = tl.load(v_base + at * v_row, mask=in_dim_v, other=0.0)
         s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2e
+        if CAP > 0:
+            s = cap_scores(s, CAP)
         new_top = tl.maximum(top, tl.max(s, axis=1))
         weight = tl.exp2(s - new_top[:, None])
         fade = tl.exp2(top - new_top)
@@ -91,6 +101,8 @@ def flash_attn_prefill_kernel(
         k = tl.load(k_base + at * k_row, mask=in_key & in_dim, other=0.0)
         v = tl.load(v_base + at * v_row, mask=in_key & in_dim_v, other=0.0)
         s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2e
+        if CAP > 0:
+            s = cap_scores(s, CAP)
         # A row that is stored sees no key past the sequence.
         seen_by_row = column[None, :] <= row[:, None] + shift
         if WINDOW > 0:
@@ -574,6 +586,7 @@ def join_splits(
 def launch_blocks(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, out: torch.Tensor, cu_seqlens_q: torch.Tensor,
     cu_seqlens_k: torch.Tensor, lengths: tuple[int, int], scale: float, sinks: torch.Tensor | None, window: int,
+    soft_cap: float = 0.0,
 ) -> None:  # fmt: skip
     """A program for each tile that a sequence of the most queries, lengths[0], would have; a group's heads share it."""
     sequences, (_, heads, dim), block = cu_seqlens_q.shape[0] - 1, query.shape, block_size(query)
@@ -587,23 +600,26 @@ def launch_blocks(
         *value.stride()[:2], levels, scale * LOG2_E.value, HEADS=heads, GROUP=group, PACK=pack, D=dim,
         DV=value.shape[2], BLOCK_D=max(16, triton.next_power_of_2(dim)),
         BLOCK_DV=max(16, triton.next_power_of_2(value.shape[2])), BLOCK_M=block, BLOCK_N=block, WINDOW=window,
-        num_warps=4, num_stages=2,
+        CAP=soft_cap * LOG2_E.value, num_warps=4, num_stages=2,
     )  # fmt: skip
 
 
 def attend_packed(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu_seqlens_q: torch.Tensor,
     cu_seqlens_k: torch.Tensor, max_seqlen_q: int, max_seqlen_k: int, scale: float, sinks: torch.Tensor | None,
-    window: int,
+    window: int, soft_cap: float,
 ) -> torch.Tensor:  # fmt: skip
-    """On Hopper the warp-specialised kernel, else, and where it would not do, the portable one; 0: no window."""
+    """On Hopper the warp-specialised kernel, else, and where it would not do, the portable one; 0: no window, cap."""
     query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
     out = torch.empty(*query.shape[:2], value.shape[2], dtype=query.dtype, device=query.device)
     fits = (query.shape[2], value.shape[2]) in HOPPER_HEAD_SIZES and cu_seqlens_q.shape[0] <= HOPPER_SEQUENCES
     on_hopper = (fits and hopper_processors(query.device) and copies_by_tensor_map(query, key, value)
                  and not has_short_prompts(query, key, cu_seqlens_q.shape[0] - 1, max_seqlen_q))
-    launch = launch_hopper if on_hopper else launch_blocks
-    launch(query, key, value, out, cu_seqlens_q, cu_seqlens_k, (max_seqlen_q, max_seqlen_k), scale, sinks, window)
+    given = (query, key, value, out, cu_seqlens_q, cu_seqlens_k, (max_seqlen_q, max_seqlen_k), scale, sinks, window)
+    if on_hopper and not soft_cap:  # that kernel has no soft cap
+        launch_hopper(*given)
+    else:
+        launch_blocks(*given, soft_cap)
     return out
 
 
@@ -626,25 +642,30 @@ class FlashAttnPrefill(Op):
     query: [T, Hq, D], key: [S, Hkv, D], value: [S, Hkv, Dv], cu_seqlens_q and cu_seqlens_k: [B + 1] int32, from 0 to T
     and S: sequence b holds rows cu_seqlens_q[b] to cu_seqlens_q[b + 1]; max_seqlen_q and max_seqlen_k: at least every
     length; sinks: [Hq] -> [T, Hq, Dv]. Row i of a sequence with m queries and n keys sees keys 0 .. i + n - m (aligned
-    at the last row), of these the last `sliding_window` where that is given; a row that sees none is zeros. Query head
+    at the last row), of these the last `sliding_window` where that is given; a row that sees none is zeros. With
+    `logits_soft_cap` c a scaled score s becomes c tanh(s / c) (Gemma 2, 2024). Query head
     h reads KV head h // (Hq / Hkv). A sink is one more logit of its head's softmax, unscaled and without a value
     (Xiao et al., 2024, as gpt-oss learns it). Inputs are not changed. As vLLM's flash_attn_varlen_func with
-    causal=True, window_size=(sliding_window - 1, 0) and s_aux=sinks.
+    causal=True, window_size=(sliding_window - 1, 0), softcap=logits_soft_cap and s_aux=sinks.
     """
 
     provider = "triton"
 
     def __init__(
-        self, num_heads: int, head_size: int, scale: float, num_kv_heads: int, sliding_window: int | None = None
-    ) -> None:
+        self, num_heads: int, head_size: int, scale: float, num_kv_heads: int, sliding_window: int | None = None,
+        logits_soft_cap: float | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         if sliding_window is not None and sliding_window < 1:
             raise ValueError(f"sliding_window: {sliding_window} is not 1 or more (None: every key)")
+        if logits_soft_cap is not None and not logits_soft_cap > 0:
+            raise ValueError(f"logits_soft_cap: {logits_soft_cap} is not over 0 (None: scores as they are)")
         self.num_heads = num_heads
         self.head_size = head_size
         self.scale = scale
         self.num_kv_heads = num_kv_heads
         self.sliding_window = sliding_window
+        self.logits_soft_cap = logits_soft_cap
 
     def forward_native(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu_seqlens_q: torch.Tensor,
@@ -675,6 +696,8 @@ class FlashAttnPrefill(Op):
         q = query.to(wide).view(rows, self.num_kv_heads, -1, self.head_size).permute(1, 2, 0, 3)
         q = q.reshape(self.num_kv_heads, -1, self.head_size)
         scores = torch.matmul(q, key.to(wide).permute(1, 2, 0)).mul_(self.scale)
+        if self.logits_soft_cap is not None:
+            scores = scores.div_(self.logits_soft_cap).tanh_().mul_(self.logits_soft_cap)
         column, row = torch.arange(keys, device=query.device), torch.arange(rows, device=query.device)[:, None]
         hidden = column > row + shift
         if self.sliding_window:
@@ -697,8 +720,9 @@ class FlashAttnPrefill(Op):
         window = self.sliding_window if self.sliding_window and self.sliding_window < max_seqlen_k else 0
         attend = attend_packed_op if torch.compiler.is_compiling() else attend_packed
         return attend(
-            query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, self.scale, sinks, window
-        )
+            query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, self.scale, sinks, window,
+            self.logits_soft_cap or 0.0,
+        )  # fmt: skip
 
     def strided_inputs(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
         """Slices of the fused projection, rotated in place."""

@@ -15,14 +15,14 @@ class AttentionBlock(nn.Module):
     """Projection to queries, keys and values, rotary embedding, attention over the paged cache, output projection.
 
     positions: [T] int64, hidden_states: [T, hidden_size] -> [T, hidden_size]. Reads the forward context. Families set
-    `q_norm` and `k_norm` and override `make_sinks`.
+    `q_norm` and `k_norm` and override `norm_heads` and `make_sinks`. rope_parameters None: a layer without positions.
     """
 
     def __init__(
         self, hidden_size: int, num_heads: int, num_kv_heads: int, head_dim: int, max_position: int,
-        rope_parameters: Mapping[str, Any], *, bias: bool = False, bias_o_proj: bool = False,
-        scale: float | None = None, sliding_window: int | None = None, prefix: str = "",
-        dtype: torch.dtype | None = None,
+        rope_parameters: Mapping[str, Any] | None, *, bias: bool = False, bias_o_proj: bool = False,
+        scale: float | None = None, logits_soft_cap: float | None = None, sliding_window: int | None = None,
+        prefix: str = "", dtype: torch.dtype | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.qkv_proj = QKVParallelLinear(
@@ -43,8 +43,9 @@ class AttentionBlock(nn.Module):
         self.rotary_emb = rotary_embedding(head_dim, max_position, rope_parameters, dtype)
         self.sinks = self.make_sinks(dtype)
         self.attn = Attention(
-            self.num_heads, head_dim, self.scaling, self.num_kv_heads, sliding_window, self.sinks, f"{prefix}.attn"
-        )
+            self.num_heads, head_dim, self.scaling, self.num_kv_heads, logits_soft_cap, sliding_window, self.sinks,
+            f"{prefix}.attn",
+        )  # fmt: skip
 
     def make_sinks(self, dtype: torch.dtype | None) -> nn.Parameter | None:
         """Sinks of this rank's heads; none unless a family has them."""

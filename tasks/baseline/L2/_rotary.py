@@ -12,15 +12,28 @@ from fastkernels.runtime.sharing import shared
 from ..L1.rotary_emb import RotaryEmbedding
 
 
+class NoRotation(nn.Module):
+    """The rotary embedding of a layer without positions (NoPE): query and key as they are."""
+
+    def forward(
+        self, positions: torch.Tensor, query: torch.Tensor, key: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(query, key)."""
+        del positions
+        return query, key
+
+
 def rotary_embedding(
-    head_size: int, max_position: int, rope_parameters: Mapping[str, Any], dtype: torch.dtype | None = None,
+    head_size: int, max_position: int, rope_parameters: Mapping[str, Any] | None, dtype: torch.dtype | None = None,
     is_neox_style: bool = True,
 ) -> nn.Module:  # fmt: skip
     """The module for heads of this size; layers of one model that have equal arguments get the same one.
 
     rope_parameters: rope_theta, rope_type, partial_rotary_factor and what the type needs, as
-    `runtime.model_config.rope_parameters` returns them.
+    `runtime.model_config.rope_parameters` returns them; None for a layer without positions.
     """
+    if rope_parameters is None:
+        return NoRotation()
     scaling = dict(rope_parameters)
     base = float(scaling.pop("rope_theta", 10000.0))
     rotary_dim = int(head_size * scaling.pop("partial_rotary_factor", 1.0))

@@ -14,25 +14,28 @@ class Attention(nn.Module):
     """Causal attention of a batch, described by the forward context; `prefix` names the layer's KV cache there.
 
     query: [T, num_heads * head_size], key, value: [T, num_kv_heads * head_size] -> [T, num_heads * head_size].
-    Decoding sequences (one token each) come first, then those of several tokens. sliding_window: keys that a token
-    sees, itself included. sinks: [num_heads], logits that take part in the softmax without a value; the owner's
-    parameter, not this module's.
+    Decoding sequences (one token each) come first, then those of several tokens. logits_soft_cap: what tanh bounds
+    scaled scores by. sliding_window: keys that a token sees, itself included. sinks: [num_heads], logits that take part
+    in the softmax without a value; the owner's parameter, not this module's.
     """
 
     def __init__(
         self, num_heads: int, head_size: int, scale: float, num_kv_heads: int | None = None,
-        sliding_window: int | None = None, sinks: torch.Tensor | None = None, prefix: str = "",
+        logits_soft_cap: float | None = None, sliding_window: int | None = None, sinks: torch.Tensor | None = None,
+        prefix: str = "",
     ) -> None:  # fmt: skip
         super().__init__()
         self.num_heads = num_heads
         self.head_size = head_size
         self.num_kv_heads = num_kv_heads or num_heads
+        self.logits_soft_cap = logits_soft_cap
         self.sliding_window = sliding_window
         self.layer_name = prefix
         self._sinks = (sinks,)  # in a tuple, so that it is registered once, as the owner's
         self.store_kvcache = StoreKVCache()
-        self.prefill = FlashAttnPrefill(num_heads, head_size, scale, self.num_kv_heads, sliding_window)
-        self.decode = FlashAttnDecode(num_heads, head_size, scale, self.num_kv_heads, sliding_window)
+        sizes = (num_heads, head_size, scale, self.num_kv_heads)
+        self.prefill = FlashAttnPrefill(*sizes, sliding_window, logits_soft_cap)
+        self.decode = FlashAttnDecode(*sizes, sliding_window, logits_soft_cap)
 
     def kv_cache_shapes(self, pages: int, page_size: int) -> tuple[tuple[int, ...], ...]:
         """Shapes of the layer's key cache and value cache."""

@@ -1,11 +1,11 @@
 """DeepSeek's latent attention block, V2's and V3's."""
 
-import math
 from typing import Any
 
 import torch
 from torch import nn
 
+from fastkernels.runtime.model_config import latent_scale as attention_scale
 from fastkernels.runtime.model_config import layer_index, optional, rope_parameters
 from fastkernels.runtime.parallel import divide, tp_group
 
@@ -14,11 +14,6 @@ from ._fused_qkv_a_proj import DeepSeekV2FusedQkvAProjLinear
 from ._mla_attention import MLAAttention
 from ._rotary import rotary_embedding
 from .parallel_linear import ColumnParallelLinear, ReplicatedLinear, RowParallelLinear
-
-
-def yarn_get_mscale(scale: float = 1, mscale: float = 1) -> float:
-    """YaRN's 0.1 mscale ln(scale) + 1."""
-    return 0.1 * mscale * math.log(scale) + 1.0 if scale > 1 else 1.0
 
 
 class DeepseekV2MLAAttention(nn.Module):
@@ -107,14 +102,6 @@ class DeepseekV2MLAAttention(nn.Module):
         output: torch.Tensor
         output, _ = self.o_proj(self.mla_attn(q, kv_c, k_pe))
         return output
-
-
-def attention_scale(qk_head_dim: int, rope: dict[str, Any]) -> float:
-    """What scores are multiplied by, with the part that YaRN leaves to attention."""
-    scale = float(qk_head_dim**-0.5)
-    if rope["rope_type"] != "default" and rope.get("mscale_all_dim"):
-        scale *= yarn_get_mscale(float(rope["factor"]), float(rope["mscale_all_dim"])) ** 2
-    return scale
 
 
 def deepseek_rope(rope: dict[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ def topk_method(config: Any) -> str:
 
 
 def is_v3(config: Any) -> bool:
-    """Whether the config is DeepSeek-V3's."""
-    return bool(optional(config, "model_type", "") == "deepseek_v3")
+    """Whether the config is DeepSeek-V3's, or of a family that chooses experts as it does."""
+    return optional(config, "model_type", "") in ("deepseek_v3", "glm4_moe")
 
 
 class DeepseekV2MoE(nn.Module):

@@ -11,6 +11,7 @@ from fastkernels.runtime.weights import set_weight_loader
 from ..L1.allreduce import AllReduce
 from ..L1.linear import Linear
 
+QKV_PARTS = ("q", "k", "v")
 Output = torch.Tensor | tuple[torch.Tensor, None]
 
 
@@ -63,10 +64,20 @@ class ColumnParallelLinear(Linear):
         self.return_bias = return_bias
         for parameter in self.parameters(recurse=False):
             rest = tuple(parameter.shape[1:])
-            set_weight_loader(parameter, self.weight_loader, lambda part=0, rest=rest: (self.output_sizes[part], *rest))
+            set_weight_loader(
+                parameter, self.weight_loader, lambda part=None, rest=rest: (sum(self._parts(part)), *rest)
+            )
 
-    def weight_loader(self, parameter: nn.Parameter, tensor: torch.Tensor, part: int = 0) -> None:
-        """Copy this rank's rows of one part's weight or bias."""
+    def _parts(self, part: int | None) -> list[int]:
+        """Size of one part in the checkpoint, of all of them without `part`."""
+        return self.output_sizes if part is None else [self.output_sizes[part]]
+
+    def weight_loader(self, parameter: nn.Parameter, tensor: torch.Tensor, part: int | None = None) -> None:
+        """Copy this rank's rows of one part's weight or bias; without `part`, of all, one after the other."""
+        if part is None:
+            for place, rows in enumerate(tensor.split(self.output_sizes)):
+                self.weight_loader(parameter, rows, place)
+            return
         size = self.output_sizes[part] // self.tp_group.size
         start = sum(self.output_sizes[:part]) // self.tp_group.size
         parameter[start : start + size].copy_(tensor.narrow(0, self.tp_group.rank * size, size))
@@ -83,7 +94,7 @@ class MergedColumnParallelLinear(ColumnParallelLinear):
     """Several column-parallel layers with one input as one product, such as gate and up projection.
 
     x: [T, input_size] -> ([T, sum(output_sizes) / tp], None); the parts lie side by side, each one this rank's share.
-    The loader's shard is the part's place in output_sizes.
+    The loader's shard is the part's place in output_sizes, and empty for checkpoints that hold the parts as one tensor.
     """
 
     def __init__(
@@ -97,7 +108,7 @@ class QKVParallelLinear(Linear):
     """The projections of attention as one product; heads are shared out, key and value heads repeated where too few.
 
     x: [T, hidden_size] -> ([T, (heads + 2 * kv_heads) * head_size], None) of this rank's heads, in the order q, k, v.
-    The loader's shard is "q", "k" or "v".
+    The loader's shard is "q", "k" or "v", and empty for checkpoints that hold the three as one tensor (Phi-3).
     """
 
     def __init__(
@@ -124,14 +135,21 @@ class QKVParallelLinear(Linear):
         self.return_bias = return_bias
         for parameter in self.parameters(recurse=False):
             rest = tuple(parameter.shape[1:])
-            set_weight_loader(parameter, self.weight_loader, lambda part, rest=rest: (self._rows(part), *rest))
+            set_weight_loader(parameter, self.weight_loader, lambda part=None, rest=rest: (self._rows(part), *rest))
 
-    def _rows(self, part: str) -> int:
-        """Rows of one part in the checkpoint."""
+    def _rows(self, part: str | None) -> int:
+        """Rows of one part in the checkpoint, of all three without `part`."""
+        if part is None:
+            return sum(self._rows(name) for name in QKV_PARTS)
         return (self.total_num_heads if part == "q" else self.total_num_kv_heads) * self.head_size
 
-    def weight_loader(self, parameter: nn.Parameter, tensor: torch.Tensor, part: str) -> None:
-        """Copy this rank's heads of one part's weight or bias."""
+    def weight_loader(self, parameter: nn.Parameter, tensor: torch.Tensor, part: str | None = None) -> None:
+        """Copy this rank's heads of one part's weight or bias; without `part`, of all three, one after the other."""
+        if part is None:
+            sizes = [self._rows(name) for name in QKV_PARTS]
+            for name, rows in zip(QKV_PARTS, tensor.split(sizes), strict=True):
+                self.weight_loader(parameter, rows, name)
+            return
         q, kv = self.num_heads * self.head_size, self.num_kv_heads * self.head_size
         start, size = {"q": (0, q), "k": (q, kv), "v": (q + kv, kv)}[part]
         share = self.tp_group.rank if part == "q" else self.tp_group.rank // self.num_kv_head_replicas

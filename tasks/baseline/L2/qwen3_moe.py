@@ -25,7 +25,7 @@ class Qwen3MoeSparseMoeBlock(nn.Module):
         self.gate = ReplicatedLinear(config.hidden_size, experts, False, dtype, f"{prefix}.gate")
         self.experts = FusedMoE(
             experts, config.num_experts_per_tok, config.hidden_size, config.moe_intermediate_size, dtype,
-            reduce_results=True, renormalize=bool(optional(config, "norm_topk_prob", True)),
+            reduce_results=True, renormalize=bool(optional(config, "norm_topk_prob", False)),
             prefix=f"{prefix}.experts",
         )  # fmt: skip
 

@@ -5,18 +5,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastkernels.runtime.model_config import layer_index, num_experts, optional
+from fastkernels.runtime.model_config import has_experts, layer_index
 
 from ..L2.deepseek_v2_attention import DeepseekV2MLAAttention
 from ..L2.deepseek_v2_moe import DeepseekV2MoE
 from ..L2.llama_mlp import LlamaMLP
 from ._pre_norm_layer import PreNormDecoderLayer
-
-
-def has_experts(config: Any, layer: int) -> bool:
-    """Whether a layer has experts: from first_k_dense_replace on those that moe_layer_freq divides."""
-    is_dense = layer < optional(config, "first_k_dense_replace", 0)
-    return num_experts(config) > 0 and not is_dense and bool(layer % optional(config, "moe_layer_freq", 1) == 0)
 
 
 class DeepseekV2DecoderLayer(PreNormDecoderLayer):

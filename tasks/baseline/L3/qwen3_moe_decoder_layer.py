@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from fastkernels.runtime.model_config import (
+    has_experts,
     head_size,
     layer_index,
-    num_experts,
     num_kv_heads,
     optional,
     rope_parameters,
@@ -19,13 +19,6 @@ from ..L2.llama_mlp import LlamaMLP
 from ..L2.qwen3_attention import Qwen3Attention
 from ..L2.qwen3_moe import Qwen3MoeSparseMoeBlock
 from ._pre_norm_layer import PreNormDecoderLayer
-
-
-def has_experts(config: Any, layer: int) -> bool:
-    """Whether a layer has experts: every decoder_sparse_step-th, but those of mlp_only_layers."""
-    step = optional(config, "decoder_sparse_step", 1)
-    dense = layer in optional(config, "mlp_only_layers", ())
-    return num_experts(config) > 0 and not dense and bool((layer + 1) % step == 0)
 
 
 class Qwen3MoeDecoderLayer(PreNormDecoderLayer):

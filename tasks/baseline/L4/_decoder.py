@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from fastkernels.runtime.model_config import optional
+from fastkernels.runtime.model_config import norm_eps, optional
 from fastkernels.runtime.parallel import tp_group
 from fastkernels.runtime.sharing import sharing
 from fastkernels.runtime.weights import Stacked, load_weights
@@ -41,7 +41,7 @@ class DecoderModel(nn.Module):
         self.layers = nn.ModuleList(
             cls.layer(config, prefix=f"{prefix}.layers.{index}") for index in range(config.num_hidden_layers)
         )
-        self.norm = cls.last_norm(config.hidden_size, config.rms_norm_eps)
+        self.norm = cls.last_norm(config.hidden_size, norm_eps(config))
 
     def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Embeddings [T, H] of the ids; a family that scales them overrides this."""
@@ -54,12 +54,27 @@ class DecoderModel(nn.Module):
         if inputs_embeds is None:
             assert input_ids is not None, "either input_ids or inputs_embeds"
             inputs_embeds = self.embed_input_ids(input_ids)
-        hidden_states, residual = inputs_embeds, None
+        return self.run_layers(positions, inputs_embeds)
+
+    def run_layers(self, positions: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Layers, which hand the residual on beside their output, and the last norm, which adds the two."""
+        residual = None
         for layer in self.layers:
             # By name: the order differs between families, as in vLLM.
             hidden_states, residual = layer(positions=positions, hidden_states=hidden_states, residual=residual)
         hidden_states, _ = self.norm(hidden_states, residual)
         return hidden_states
+
+
+class StreamModel(DecoderModel):
+    """A decoder whose layers add to the residual stream themselves: (positions, hidden_states) -> hidden_states."""
+
+    def run_layers(self, positions: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Layers and the last norm, one after the other."""
+        for layer in self.layers:
+            hidden_states = layer(positions, hidden_states)
+        normed: torch.Tensor = self.norm(hidden_states)
+        return normed
 
 
 class CausalLM(nn.Module):
@@ -71,6 +86,8 @@ class CausalLM(nn.Module):
 
     model_class: ClassVar[Callable[..., nn.Module]]
     """Builds the body from (config, prefix=)."""
+    tied: ClassVar[bool] = False
+    """Whether embeddings are tied where the config does not say."""
     stacked: ClassVar[tuple[Stacked, ...]] = (QKV, GATE_UP)
     """Parameters that hold several tensors of the checkpoint."""
 
@@ -88,7 +105,7 @@ class CausalLM(nn.Module):
 
     def is_tied(self) -> bool:
         """Whether the output projection uses the embedding's weight."""
-        return bool(optional(self.config, "tie_word_embeddings", False))
+        return bool(optional(self.config, "tie_word_embeddings", type(self).tied))
 
     def stacks(self) -> tuple[Stacked, ...]:
         """Parameters that hold several tensors; a family whose experts are counted by the config overrides this."""

@@ -7,6 +7,7 @@ from fastkernels.tasks.baseline.L1.embedding import Embedding
 from fastkernels.tasks.baseline.L1.linear import Linear
 from fastkernels.tasks.baseline.L1.rms_norm import RMSNorm
 from fastkernels.tasks.baseline.L1.rotary_emb import RotaryEmbedding
+from fastkernels.tasks.baseline.L2._attention_block import AttentionBlock
 
 
 def test_norm_weights_lie_around_one():
@@ -24,6 +25,19 @@ def test_linear_keeps_the_scale_and_has_a_bias():
     assert module.bias.detach().abs().min() > 0
     out = module(torch.randn(64, 1024, generator=torch.Generator().manual_seed(1)))
     assert (out - module.bias).std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_scores_of_soft_capped_attention_reach_the_cap():
+    def scores(cap):
+        block = AttentionBlock(256, 4, 2, 64, 32, None, logits_soft_cap=cap, dtype=torch.float32)
+        randomise_weights(block, 1)
+        x = torch.randn(64, 256, generator=torch.Generator().manual_seed(1))
+        q, k, _ = block.qkv_proj(x)[0].split([block.q_size, block.kv_size, block.kv_size], dim=-1)
+        return q[:, :64] @ k[:, :64].T * block.scaling
+
+    assert scores(None).std().item() == pytest.approx(1, abs=0.1)
+    assert scores(50.0).std().item() == pytest.approx(12.5, rel=0.1)
+    assert scores(50.0).abs().max().item() > 40
 
 
 def test_tables_have_unit_scale():

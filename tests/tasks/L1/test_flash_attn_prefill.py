@@ -519,7 +519,7 @@ def test_operator_for_torch_compile(monkeypatch):
     want = op(**inputs)
 
     def native(query, key, value, out, cu_seqlens_q, cu_seqlens_k, lengths, scale, *rest):
-        assert rest == (None, 0)
+        assert rest == (None, 0, 0.0)
         out.copy_(op.forward_native(query, key, value, cu_seqlens_q, cu_seqlens_k, *lengths))
 
     monkeypatch.setattr(flash_attn_prefill, "launch_blocks", native)

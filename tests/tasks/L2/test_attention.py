@@ -80,7 +80,7 @@ SCHEDULES = {
 def test_every_schedule_gives_the_whole_histories_rows(schedule, window, with_sinks):
     history = History(7, 1, 12)
     sinks = torch.randn(HEADS, generator=torch.Generator().manual_seed(3)) if with_sinks else None
-    layer = Attention(HEADS, DIM, SCALE, KV_HEADS, window, sinks)
+    layer = Attention(HEADS, DIM, SCALE, KV_HEADS, sliding_window=window, sinks=sinks)
     for counts in SCHEDULES[schedule]:
         if not any(counts):
             continue
