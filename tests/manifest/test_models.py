@@ -20,7 +20,8 @@ from fastkernels.manifest.models import model_classes, operator_name
 from fastkernels.manifest.reader import parse_config
 
 CONFIGS = {config.name: config for config in shipped_configs(manifests_directory() / "models")}
-DEPTHS = {"num_hidden_layers", "layer_types", "sliding_window_pattern", "max_window_layers", "first_k_dense_replace"}
+DEPTHS = {"num_hidden_layers", "layer_types", "no_rope_layers", "sliding_window_pattern", "max_window_layers",
+          "first_k_dense_replace"}  # fmt: skip
 """Keys that say how many layers there are and of which kind."""
 COUNTS = {"num_local_experts", "num_experts", "n_routed_experts"}
 MIXED = {name: (0, config.layers[1].index) for name, config in CONFIGS.items() if len(config.layers) == 2}
@@ -75,6 +76,10 @@ def test_the_layers_are_the_first_of_each_kind():
         "gemma3-1b": "layers 0, 5 of 26",
         "gemma3-4b": "layers 0, 5 of 34",
         "gemma3-27b": "layers 0, 5 of 62",
+        "gemma2-9b": "layers 0, 1 of 42",
+        "glm45-air": "layers 0, 1 of 46; 64 of 128 experts",
+        "olmo3-7b": "layers 0, 3 of 32",
+        "smollm3-3b": "layers 0, 3 of 36",
         "gpt-oss-20b": "layers 0, 1 of 24",
         "gpt-oss-120b": "layers 0, 1 of 36; 32 of 128 experts",
     }
