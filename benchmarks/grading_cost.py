@@ -22,6 +22,7 @@ from fastkernels.bench.grade import (
     CallOutcome,
     Judge,
     check_task,
+    clear_choices,
     make_inputs,
     merge,
     plan_draws,
@@ -41,6 +42,7 @@ def baseline(scenario: Scenario, device: torch.device) -> nn.Module:
     module = importlib.import_module(f"fastkernels.tasks.baseline.{scenario.relative_module}")
     built = build(getattr(module, scenario.class_name), scenario, device)
     randomise_weights(built, 3)
+    clear_choices(built, scenario, 4)
     finish_weights(built)
     return built
 

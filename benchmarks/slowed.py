@@ -94,7 +94,7 @@ def _slowdown(ratios: list[float]) -> tuple[float, float]:
 
 def _module(place: Path | None, package: str, scenario: Scenario, device: Any) -> Any:
     """The operator from `place`, or the baseline's, with random weights."""
-    from fastkernels.bench.grade import randomise_weights
+    from fastkernels.bench.grade import clear_choices, randomise_weights
     from fastkernels.bench.isolate.build import build
     from fastkernels.registry import Overlay
     from fastkernels.runtime.weights import finish_weights
@@ -102,6 +102,7 @@ def _module(place: Path | None, package: str, scenario: Scenario, device: Any) -
     module = Overlay(place, package).install().module(scenario.relative_module)
     built = build(getattr(module, scenario.class_name), scenario, device)
     randomise_weights(built, 1)
+    clear_choices(built, scenario, 4)
     finish_weights(built)
     return built
 

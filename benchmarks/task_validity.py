@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.task_movement import examine, tokens_of
-from fastkernels.bench.grade import randomise_weights
+from fastkernels.bench.grade import clear_choices, randomise_weights
 from fastkernels.bench.isolate.build import build
 from fastkernels.bench.kernels import limits
 from fastkernels.errors import one_of
@@ -97,6 +97,7 @@ def check(task: Scenario, device: torch.device) -> dict[str, Any]:
         module = importlib.import_module(f"fastkernels.tasks.baseline.{task.relative_module}")
         built = build(getattr(module, task.class_name), task, device)
         randomise_weights(built, 3)
+        clear_choices(built, task, 4)
         finish_weights(built)
         return examine(built, task, device)
 

@@ -55,7 +55,7 @@ def add_parser(subparsers: Any) -> None:
         choices=LEVELS,
         default=list(LEVELS),
         metavar="N",
-        help="levels to write: 1 kernels, 2 blocks, 3 decoder layers (default: 1 2 3)",
+        help="levels to write: 1 kernels, 2 blocks, 3 decoder layers, 4 models (default: all)",
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the file would change")
     parser.set_defaults(run=run)

@@ -1,8 +1,6 @@
 """Builds a model from its config and fills it with weights, this rank's share of both."""
 
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -20,7 +18,7 @@ from fastkernels.registry.operators import baseline_root, operator_paths
 from fastkernels.registry.sources import TaskSources
 from fastkernels.registry.tree import TaskTree
 from fastkernels.results import read_result
-from fastkernels.runtime.weights import finish_weights
+from fastkernels.runtime.weights import default_dtype, finish_weights
 
 LOAD_FORMATS = ("auto", "dummy")
 """`auto`: safetensors files; `dummy`: random weights."""
@@ -90,14 +88,3 @@ def known_models() -> dict[str, str]:
         for module, path in operator_paths(root).items() if module.startswith("L4.")
         for name in class_names(sources.read(path).tree) if "For" in name
     }  # fmt: skip
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Build float parameters in this dtype."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

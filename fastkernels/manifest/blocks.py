@@ -211,7 +211,7 @@ def decoder_layer(shard: Shard, op: str) -> Iterator[Draft]:
         for batch in batches(shard, layer):
             stream = tensor(batch.rows, config.hidden_size, dtype=config.dtype)
             inputs = {"positions": positions(batch), "hidden_states": stream, "residual": stream}
-            parameters = _layer_parameters(shard, layer)
+            parameters = layer_parameters(shard, layer)
             if config.family.stream:
                 del inputs["residual"]
                 yield Draft(op, batch.tokens, init, inputs, _variant(kind, batch.variant), batch.context, parameters)
@@ -305,7 +305,8 @@ def _attention_parameters(shard: Shard) -> int:
     return query + down + up + out + config.max_position_embeddings * latent.qk_rope_head_dim
 
 
-def _layer_parameters(shard: Shard, layer: Layer) -> int:
+def layer_parameters(shard: Shard, layer: Layer) -> int:
+    """Weights of a decoder layer at TP 1."""
     if layer.experts:
         return _attention_parameters(shard) + moe.block_parameters(shard)
     return _attention_parameters(shard) + _mlp_parameters(shard)

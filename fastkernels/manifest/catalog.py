@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
-from fastkernels.manifest import blocks, moe, operators
+from fastkernels.manifest import blocks, models, moe, operators
 from fastkernels.manifest.drafts import Rule
 
 
@@ -12,7 +12,7 @@ class Operator:
     """One operator of the task tree."""
 
     level: int
-    """1 kernel, 2 block, 3 decoder layer."""
+    """1 kernel, 2 block, 3 decoder layer, 4 model."""
     class_name: str
     """Its class."""
     rule: Rule
@@ -104,5 +104,9 @@ OPERATORS: dict[str, Operator] = {
             _named("glm4_moe_decoder_layer", "Glm4MoeDecoderLayer", 3),
         ]
     ),
+    **{
+        models.operator_name(name): Operator(4, name, partial(models.whole_model, architecture=name), module)
+        for name, module in models.model_classes().items()
+    },
 }
 """Operators by name."""

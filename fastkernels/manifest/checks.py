@@ -6,7 +6,7 @@ from math import isfinite, prod
 from typing import Any
 
 from fastkernels.errors import did_you_mean, one_of
-from fastkernels.manifest import context
+from fastkernels.manifest import context, model_checks
 from fastkernels.manifest.generators import GENERATORS, TENSOR_DTYPES
 from fastkernels.manifest.scenario import RANK_PART, Dim, resolve_dim
 from fastkernels.manifest.schema import SCHEMA_VERSION, EntryRow, InputRow, ManifestFile, OperatorRow, Problem
@@ -42,6 +42,7 @@ def problems(file: ManifestFile) -> Iterator[Problem]:
         for index, entry in enumerate(operator.scenarios):
             path = f"operators.{name}.scenarios[{index}]"
             yield from _entry_problems(path, entry, file)
+            yield from model_checks.problems(path, operator.level, entry)
             yield from _duplicates(path, name, entry, addresses)
 
 

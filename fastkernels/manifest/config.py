@@ -123,6 +123,8 @@ class ModelConfig:
     """lm_head shares the embedding's weight."""
     dtype: str
     """torch dtype name of weights and activations."""
+    architecture: str = ""
+    """Its class of level 4, as the config's `architectures` names it."""
 
     @property
     def has_dense_mlp(self) -> bool:

@@ -12,13 +12,14 @@ from fastkernels.manifest.checks import MODEL_NAME, NAME_FORM
 from fastkernels.manifest.config import ModelConfig
 from fastkernels.manifest.drafts import Alias, Draft
 from fastkernels.manifest.emit import manifest_lines
+from fastkernels.manifest.models import cut_configs
 from fastkernels.manifest.reader import read_config
 from fastkernels.manifest.shard import Shard, divides
 
 TP_DEGREES = (1, 2, 4, 8)
 """TP degrees that entries are generated for, where a model's dimensions divide."""
 
-LEVELS = (1, 2, 3)
+LEVELS = (1, 2, 3, 4)
 """Levels that entries are generated for."""
 
 HEADER = """\
@@ -57,7 +58,7 @@ def build_manifest(
         "schema_version": 1,
         "category": category,
         "models": {config.name: {"id": config.model_id, "tp": degrees[config.name]} for config in ordered},
-        "configs": {config.name: dict(config.raw) for config in ordered if config.name in used},
+        "configs": {name: dict(raw) for name, raw in _configs(ordered).items() if name in used},
         "contexts": dict(sorted(contexts.items(), key=lambda item: natural(item[0]))),
         "operators": operators,
     }
@@ -109,6 +110,11 @@ def _entry(draft: Draft) -> dict[str, Any]:
         "context": Alias(draft.context.name) if draft.context else "",
         "inputs": dict(draft.inputs),
     }
+
+
+def _configs(configs: Sequence[ModelConfig]) -> dict[str, Mapping[str, Any]]:
+    """The configs that entries may refer to: whole ones, then cut ones."""
+    return {**{config.name: config.raw for config in configs}, **cut_configs({c.name: c for c in configs})}
 
 
 def _aliases(init: Mapping[str, Any]) -> list[str]:

@@ -62,6 +62,10 @@ GENERATORS: dict[str, Generator] = {
     "literal": Generator(required=("value",), dtypes=()),
     "positions": Generator(required=("max",), dtypes=_INTEGERS, sizes=("max",)),
     "token_ids": Generator(required=("vocab",), optional=("local",), dtypes=_INTEGERS, sizes=("vocab", "local")),
+    "routed_ids": Generator(
+        required=("vocab", "table", "gates", "norms", "top_k"), optional=("local", "groups", "top_groups"),
+        dtypes=_INTEGERS, sizes=("vocab", "local", "top_k", "groups", "top_groups"),
+    ),
     "slot_mapping": Generator(required=("slots",), dtypes=_INTEGERS, sizes=("slots",)),
     "block_table": Generator(required=("pages",), dtypes=_INTEGERS, sizes=("pages",)),
     "seqused_k": Generator(required=("max",), optional=("padded",), dtypes=_INTEGERS, sizes=("max",)),
@@ -72,6 +76,7 @@ GENERATORS: dict[str, Generator] = {
         required=("page_size",), optional=("pages",), dtypes=_INTEGERS, sizes=("page_size", "pages"), from_context=True
     ),
     "batch_positions": Generator(dtypes=_INTEGERS, from_context=True),
+    "last_tokens": Generator(dtypes=_INTEGERS, from_context=True),
     "key_slots": Generator(
         required=("page_size", "pages"), optional=("first",), dtypes=_INTEGERS, sizes=("page_size", "pages"),
         from_context=True,

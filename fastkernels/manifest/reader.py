@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def short_name(model_id: str) -> str:
 
 def parse_config(data: Mapping[str, Any], source: str, name: str, model_id: str) -> ModelConfig:
     """Build a ModelConfig from config.json's content; ManifestError names `source` and the key."""
-    return _Reader(settle(data, source)).read(name, model_id)
+    published = settle(data, source)
+    return replace(_Reader(published).read(name, model_id), architecture=published.architecture)
 
 
 class _Reader:

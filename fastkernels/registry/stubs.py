@@ -17,10 +17,15 @@ from fastkernels.registry.imports import bindings
 from fastkernels.registry.operators import OperatorFile, baseline_root, operator_paths, read_operator
 from fastkernels.registry.signatures import Signature
 from fastkernels.registry.sources import TaskSources
-from fastkernels.registry.tree import TaskTree, python_files
+from fastkernels.registry.tree import LEVELS, TaskTree, python_files
 
 WIDTH = 112
 """Characters of a line of shapes, before its indentation."""
+
+
+AS_SERVED = """Called as a server does: forward(input_ids, positions) gives the hidden states; logits_indices are the
+rows of these that compute_logits is given next. Both outputs are compared."""
+"""What the inputs of a whole model are."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,8 @@ def _shapes(scenarios: Sequence[Scenario]) -> str:
     first = scenarios[0]
     title = f"What {first.model} ({first.model_id}) calls it with; inputs are those of one rank:"
     parts = [title]
+    if first.level == LEVELS.index("L4") + 1:
+        parts.append(AS_SERVED)
     for call, found in calls.items():
         variant, _, key = call.partition("\0")
         tps = ", ".join(str(tp) for tp in dict.fromkeys(s.tp for s in found))

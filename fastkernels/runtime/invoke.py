@@ -13,6 +13,7 @@ from fastkernels.runtime.forward_context import (
     ANY_LAYER,
     AttentionMetadata,
     ForwardContext,
+    KVCache,
     PrefillMetadata,
     set_forward_context,
 )
@@ -31,8 +32,7 @@ def split(inputs: Mapping[str, Any]) -> tuple[dict[str, Any], ForwardContext | N
         raise ValueError(f"{names.PREFIX}{name} is not one of {', '.join(names.NAMES)}")
     for name, problem in names.problems(found):
         raise ValueError(f"{names.PREFIX}{name}: {problem}")
-    caches = next(tuple(found[name] for name in group) for group in names.CACHES if group[0] in found)
-    return arguments, ForwardContext(_metadata(found), {ANY_LAYER: caches})
+    return arguments, ForwardContext(_metadata(found), _caches(found))
 
 
 def invoke(module: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
@@ -51,6 +51,15 @@ def prepared(module: Callable[..., Any], inputs: Mapping[str, Any]) -> Callable[
             return module(**arguments)
 
     return call
+
+
+def _caches(found: Mapping[str, Any]) -> dict[str, KVCache]:
+    """One layer's caches for whichever asks, or each of a model's layers its part, by name."""
+    for group in names.CACHES:
+        if group[0] in found:
+            return {ANY_LAYER: tuple(found[name] for name in group)}
+    stacks = next(tuple(found[name] for name in group) for group in names.MODEL_CACHES if group[0] in found)
+    return {names.LAYER_NAME.format(layer): caches for layer, caches in enumerate(zip(*stacks, strict=True))}
 
 
 def _metadata(found: Mapping[str, Any]) -> AttentionMetadata:

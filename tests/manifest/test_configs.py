@@ -34,6 +34,7 @@ PUBLISHED = {
     "qwen3-32b": (5120, 25600, 64, 8, 128, 151936, 40960, 1e-6, 1e6),
     "qwen3-30b-a3b": (2048, 768, 32, 4, 128, 151936, 40960, 1e-6, 1e6),
     "qwen3-235b-a22b": (4096, 1536, 64, 4, 128, 151936, 40960, 1e-6, 1e6),
+    "gemma3-1b": (1152, 6912, 4, 1, 256, 262144, 32768, 1e-6, 1e6),
     "gemma3-4b": (2560, 10240, 8, 4, 256, 262208, 131072, 1e-6, 1e6),
     "gemma3-27b": (5376, 21504, 32, 16, 128, 262208, 131072, 1e-6, 1e6),
     "gpt-oss-20b": (2880, 2880, 64, 8, 64, 201088, 131072, 1e-5, 1.5e5),
@@ -56,6 +57,7 @@ PARAMETERS_BILLIONS = {
     "mistral-7b-v03": 7.25, "mixtral-8x7b": 46.7, "mixtral-8x22b": 140.6, "qwen25-7b": 7.62, "qwen25-72b": 72.7,
     "qwen3-8b": 8.19, "qwen3-32b": 32.8, "qwen3-30b-a3b": 30.5, "qwen3-235b-a22b": 235.1, "gpt-oss-20b": 20.9,
     "gpt-oss-120b": 116.8, "deepseek-v2-lite": 15.7, "deepseek-v3": 671.0, "gemma3-4b": 3.88, "gemma3-27b": 27.0,
+    "gemma3-1b": 1.0,
     "mistral-small-24b": 23.6, "phi3-mini-4k": 3.82, "phi4": 14.7, "granite31-8b": 8.17, "smollm3-3b": 3.08,
     "olmo2-7b": 7.30, "olmo3-7b": 7.30, "gemma2-9b": 9.24, "starcoder2-7b": 7.17, "glm45-air": 106.9,
 }  # fmt: skip
@@ -100,6 +102,7 @@ def test_rope_scaling():
     expected = {
         "llama31": [{**common, "factor": 8.0}],
         "llama32": [{**common, "factor": 32.0}],
+        "gemma3-1b": [{"rope_theta": theta, "rope_type": "default"} for theta in (1e4, 1e6)],
         "gemma3": [{"rope_theta": 1e4, "rope_type": "default"},
                    {"rope_theta": 1e6, "rope_type": "linear", "factor": 8.0}],
         "gpt": [{**yarn, "rope_theta": 1.5e5, "factor": 32.0, "truncate": False}] * 2,
@@ -124,6 +127,7 @@ def test_partial_rotary():
 def test_kinds_of_layers():
     kinds = {name: [(layer.index, layer.window, layer.experts) for layer in c.layers] for name, c in CONFIGS.items()}
     assert {name: kind for name, kind in kinds.items() if len(kind) > 1} == {
+        "gemma3-1b": [(0, 512, False), (5, 0, False)],
         "gemma3-4b": [(0, 1024, False), (5, 0, False)],
         "gemma3-27b": [(0, 1024, False), (5, 0, False)],
         "gpt-oss-20b": [(0, 128, True), (1, 0, True)],
@@ -156,7 +160,7 @@ def test_biases_norms_ties_and_experts():
     assert names(lambda c: c.o_bias) == {"starcoder2-7b", *oss}
     assert names(lambda c: c.mlp_bias) == {"starcoder2-7b"}
     assert names(lambda c: c.tie_word_embeddings) == {
-        "llama32-1b", "llama32-3b", "gemma3-4b", "gemma3-27b", "gemma2-9b", "granite31-8b", "smollm3-3b",
+        "llama32-1b", "llama32-3b", "gemma3-1b", "gemma3-4b", "gemma3-27b", "gemma2-9b", "granite31-8b", "smollm3-3b",
         "starcoder2-7b",
     }  # fmt: skip
     assert names(lambda c: c.qk_norm) == {n for n in CONFIGS if n.startswith(("qwen3-", "gemma3-", "olmo"))}

@@ -191,8 +191,8 @@ GENERATORS = [
         "dtype: bfloat16, values: normals",
         f"{ENTRY}.inputs.x.values: 'normals' is not one of normal, correction_bias, rank_part, routed, router_logits, "
         "routing_weights, topk_ids, expert_choices, sorted_token_ids, block_experts, padded_rows, literal, positions, "
-        "token_ids, slot_mapping, block_table, seqused_k, cu_seqlens, longest, same_as, batch_slots, batch_positions, "
-        "key_slots. "
+        "token_ids, routed_ids, slot_mapping, block_table, seqused_k, cu_seqlens, longest, same_as, batch_slots, "
+        "batch_positions, last_tokens, key_slots. "
         "Did you mean 'normal'?",
     ),
     (
@@ -282,7 +282,8 @@ CONTEXT = [
         "        slot_maping:",
         f"{STORE}.context.slot_maping: context value 'slot_maping' is not one of slot_mapping, block_table, seqused_k, "
         "num_decodes, max_seqlen_k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, prefill_max_seqlen_k, key_slots, "
-        "key_cache, value_cache, latent_cache. Did you mean 'slot_mapping'?\n"
+        "key_cache, value_cache, latent_cache, "
+        "key_caches, value_caches, latent_caches. Did you mean 'slot_mapping'?\n"
         f"{STORE}.context.slot_mapping: missing",
     ),
     (
@@ -294,7 +295,8 @@ CONTEXT = [
         "        value_cache: {",
         "        key_slots: {",
         f"{STORE}.context.cu_seqlens_k: missing; key_slots needs it\n"
-        f"{STORE}.context.key_cache: missing; a context has key_cache and value_cache, or latent_cache",
+        f"{STORE}.context.key_cache: missing; a context has key_cache and value_cache, or latent_cache, of one layer, "
+        "or key_caches and value_caches, or latent_caches, of a model",
     ),
     (
         "        key_cache: {shape: [4*tokens+8, 16, 2, 64], dtype: float16, values: normal}",

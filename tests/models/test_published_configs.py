@@ -11,9 +11,9 @@ from fastkernels.manifest.loader import manifests_directory
 from fastkernels.runtime.weights import targets
 
 SAME = (
-    "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Gemma3ForConditionalGeneration",
-    "GptOssForCausalLM", "Phi3ForCausalLM", "GraniteForCausalLM", "SmolLM3ForCausalLM", "Olmo2ForCausalLM",
-    "Olmo3ForCausalLM", "Gemma2ForCausalLM", "Starcoder2ForCausalLM",
+    "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Gemma3ForCausalLM",
+    "Gemma3ForConditionalGeneration", "GptOssForCausalLM", "Phi3ForCausalLM", "GraniteForCausalLM",
+    "SmolLM3ForCausalLM", "Olmo2ForCausalLM", "Olmo3ForCausalLM", "Gemma2ForCausalLM", "Starcoder2ForCausalLM",
 )  # fmt: skip
 """transformers 5 holds the others' experts stacked, as checkpoints do not: their parity tests save and load."""
 CONFIGS = {

@@ -1,8 +1,11 @@
 """What candidates do to a selection."""
 
+import re
+
 import pytest
 
 from fastkernels.manifest import load_manifest, model_map
+from fastkernels.registry import baseline_root
 
 SILU = "import torch\n\n\nclass SiluAndMul(torch.nn.Module):\n    def forward(self, x): ...\n"
 
@@ -98,6 +101,17 @@ def test_map_of_the_shipped_manifest_fits(project):
     manifest = load_manifest()
     assert listed == [op for op in manifest.operators if op in model_map(manifest)["llama31-8b"]]
     assert len(rows) > 1
+
+
+def test_level_4_lists_and_maps_every_model_class(project):
+    result = project.run("--fk-list", "--fk-map", "--fk-level=4", manifest=False)
+    rows = [line.split() for line in result.outlines]
+    listed = {row[2] for row in rows if row[1:2] == ["4"]}
+    files = (baseline_root() / "L4").glob("[!_]*.py")
+    classes = {name for file in files for name in re.findall(r"^class (\w+)", file.read_text(), re.MULTILINE)}
+    assert listed == {name for name in classes if not name.endswith("Model")}
+    assert ["llama32-1b", "llama_for_causal_lm"] in rows
+    assert all(row[3] != "0" for row in rows if row[1:2] == ["4"])
 
 
 def test_map_takes_the_filters(project):

@@ -1,5 +1,6 @@
 """Correctness: draws, oracle, comparison; no timing."""
 
+from fastkernels.bench.grade.clear_rows import clear_choices
 from fastkernels.bench.grade.draws import Draw, plan_draws
 from fastkernels.bench.grade.effects import donated
 from fastkernels.bench.grade.inputs import make_inputs
@@ -15,6 +16,7 @@ __all__ = [
     "Finding",
     "Judge",
     "check_task",
+    "clear_choices",
     "donated",
     "make_inputs",
     "merge",

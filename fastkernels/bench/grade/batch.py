@@ -52,6 +52,16 @@ def batch_positions(request: Request) -> torch.Tensor:
     return torch.cat(parts).to(request.dtype)
 
 
+def last_tokens(request: Request) -> torch.Tensor:
+    """The row of each sequence's last token, which logits are asked of; none for a prompt without tokens."""
+    count = len(_drawn(request, "seqused_k")) if _holds(request, "seqused_k") else 0
+    rows = torch.arange(count, device=request.device)
+    if _holds(request, "cu_seqlens_q"):
+        ends = _drawn(request, "cu_seqlens_q").long()
+        rows = torch.cat([rows, count + ends[1:][ends.diff() > 0] - 1])
+    return rows.to(request.dtype)
+
+
 def _decode_slots(request: Request) -> torch.Tensor:
     used, table = _drawn(request, "seqused_k").long(), _drawn(request, "block_table").long()
     page_size = int(request.args["page_size"])

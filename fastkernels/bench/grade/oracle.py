@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fastkernels.bench.grade.parts import by_parts, can_go_by_parts
 from fastkernels.runtime.invoke import invoke
 from fastkernels.runtime.op import Op
 
@@ -15,13 +16,21 @@ HALF = (torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 """Dtypes whose oracle is float32; that of wider ones is float64."""
 
 
+PARTS_BYTES = 1 << 29
+"""A model of more weights than this is brought to higher precision part by part: a copy of it all takes twice as much
+memory as the model."""
+
+
 class Oracle:
     """A copy of a module in float32 (half precision inputs or weights) or float64 (float32), on its native path."""
 
-    def __init__(self, module: nn.Module, inputs: Mapping[str, Any]) -> None:
+    def __init__(self, module: nn.Module, inputs: Mapping[str, Any], parts_bytes: int = PARTS_BYTES) -> None:
         """`inputs` are those of any call: their dtypes choose the precision."""
         self.dtype = oracle_dtype(module, inputs)
-        self._module = native(copy.deepcopy(module)).to(self.dtype)
+        if can_go_by_parts(module, parts_bytes):
+            self._module = native(by_parts(module, self.dtype))
+        else:
+            self._module = native(copy.deepcopy(module)).to(self.dtype)
 
     def __call__(self, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Return outputs and the inputs after the call; `inputs` themselves stay as they are."""
@@ -39,11 +48,12 @@ class Oracle:
             return module.rounding_error(wide, unit), module.constant_error(wide, unit)
 
     def follow(self, module: nn.Module, columns: Mapping[str, tuple[int, int]]) -> None:
-        """Take over these columns (last dimension) of a module's parameters."""
+        """Take over these columns (last dimension) of a module's parameters; what goes by parts has them already."""
         own, given = self._module.state_dict(), module.state_dict()
         with torch.no_grad():
             for name, (start, end) in columns.items():
-                own[name][..., start:end].copy_(given[name][..., start:end])
+                if own[name].data_ptr() != given[name].data_ptr():
+                    own[name][..., start:end].copy_(given[name][..., start:end])
 
     def upcast(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Copies of the inputs in the oracle's precision."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from fastkernels.bench.grade.batch import batch_positions, batch_slots, key_slots
+from fastkernels.bench.grade.batch import batch_positions, batch_slots, key_slots, last_tokens
 from fastkernels.bench.grade.experts import block_experts, expert_choices, padded_rows, sorted_token_ids, topk_ids
 from fastkernels.bench.grade.hard import MIXED, TRANSFORMS, mark_rows
 from fastkernels.bench.grade.noise import fill_normal
@@ -19,6 +19,9 @@ MAX_SEQUENCES = 3
 CACHE = "_cache"
 """How the names of inputs end that are pages of keys, values or latents, in which a call finds other tokens' rows."""
 
+CACHES = "_caches"
+"""The same of all layers of a model, [layers, pages, ...]."""
+
 NEGATIVE = 2.0
 """By which a router's correction bias is lower in mixed draws: all scores are then below 0, the value that experts of
 other groups must not be given."""
@@ -31,8 +34,9 @@ def normal(request: Request) -> torch.Tensor:
     x = x if std == 1.0 else x.mul_(std)
     x = x.add_(request.args["mean"]) if "mean" in request.args else x
     transform = TRANSFORMS.get(request.hard)
-    x = x if transform is None else transform(x, request.generator, std)
-    return mark_rows(x) if request.hard == "zeros" and request.name.endswith(CACHE) else x
+    pages = x.flatten(0, 1) if request.name.endswith(CACHES) else x
+    x = x if transform is None else transform(pages, request.generator, std).view(x.shape)
+    return mark_rows(x) if request.hard == "zeros" and request.name.endswith((CACHE, CACHES)) else x
 
 
 def correction_bias(request: Request) -> torch.Tensor:
@@ -105,6 +109,19 @@ def token_ids(request: Request) -> torch.Tensor:
     ids = request.with_some(ids, *ends)
     if request.hard == "ties":
         ids.fill_((first + last) // 2)
+    return ids.to(request.dtype)
+
+
+def routed_ids(request: Request) -> torch.Tensor:
+    """Ids of a model with experts, whose rows in the embedding choose them clearly (`routed.separate`).
+
+    With `local` those of rank 1 alone: others give it rows of zeros, of which no choice is clear. All equal in ties.
+    """
+    vocab, local = request.args["vocab"], request.args.get("local", 0)
+    first, end = (local, min(2 * local, vocab)) if local else (0, vocab)
+    ids = request.with_some(request.integers(first, end), first, end - 1)
+    if request.hard == "ties":
+        ids.fill_((first + end) // 2)
     return ids.to(request.dtype)
 
 
@@ -182,7 +199,7 @@ GENERATORS: dict[str, Callable[[Request], Any]] = {
     for function in (
         normal, correction_bias, rank_part, routed, routing_weights, literal, positions, token_ids, slot_mapping,
         block_table, seqused_k, cu_seqlens, longest, same_as, batch_slots, batch_positions, key_slots, router_logits,
-        topk_ids, expert_choices, sorted_token_ids, block_experts, padded_rows,
+        topk_ids, expert_choices, sorted_token_ids, block_experts, padded_rows, last_tokens, routed_ids,
     )
 }  # fmt: skip
 """Every generator by its name in the manifest."""

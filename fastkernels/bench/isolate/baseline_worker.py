@@ -17,6 +17,7 @@ from fastkernels.bench.grade import (
     Finding,
     Judge,
     check_task,
+    clear_choices,
     donated,
     make_inputs,
     merge,
@@ -214,6 +215,7 @@ class BaselineService(Service):
         size = sum(slot.extent_bytes for slot in self._weight_slots)
         if self.device.type == "cuda" or size <= WHOLE_BYTES or repacks(module):
             move_all(module)
+            clear_choices(module, self._scenario, secrets.randbits(31))
             finish_weights(module)
             self._judge = Judge(module, self._scenario)
             self._weight_slots = self.weights.write(state_of(module))
@@ -356,6 +358,7 @@ class BaselineService(Service):
         built = build(getattr(module, self._scenario.class_name), self._scenario, self.device)
         digest = hashlib.sha256(f"{seed} {self._scenario.shape_key}".encode()).digest()
         randomise_weights(built, int.from_bytes(digest[:4], "big"))
+        clear_choices(built, self._scenario, int.from_bytes(digest[4:8], "big"))
         finish_weights(built)
         return built
 

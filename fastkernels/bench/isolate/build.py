@@ -8,6 +8,9 @@ import torch
 from torch import nn
 
 from fastkernels.manifest import Scenario
+from fastkernels.manifest.model_checks import LEVEL as MODEL_LEVEL
+from fastkernels.runtime.served import served
+from fastkernels.runtime.weights import default_dtype
 
 DTYPE_KEYS = ("dtype", "params_dtype")
 """Init arguments that are dtypes; a manifest holds their names."""
@@ -25,9 +28,13 @@ def _argument(key: str, value: Any) -> Any:
 
 
 def build(cls: type[nn.Module], scenario: Scenario, device: torch.device) -> nn.Module:
-    """Build the module on a device, in evaluation mode."""
-    with torch.device(device):
-        return cls(**init_arguments(scenario)).eval()
+    """Build the module on a device, in evaluation mode; a whole model in its config's dtype, to be called as served."""
+    arguments = init_arguments(scenario)
+    if scenario.level < MODEL_LEVEL:
+        with torch.device(device):
+            return cls(**arguments).eval()
+    with torch.device(device), default_dtype(getattr(torch, arguments["config"].dtype)):
+        return served(cls)(**arguments).eval()
 
 
 def state_of(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 from fastkernels.bench.isolate.providers import VLLM, why_not
 from fastkernels.bench.kernels.settings import GraderSettings, resolve_device, too_few_gpus
 from fastkernels.manifest import InputSpec, Scenario
+from fastkernels.manifest.model_checks import LEVEL as MODEL_LEVEL
 from fastkernels.results import LeftOut
 
 CPU_TOKENS = 512
@@ -24,6 +25,11 @@ MEMORY_SHARE = 0.8
 
 WEIGHT_COPIES = 6
 """Times the weights lie in memory: both modules, the arena, the oracle in twice the width, a copy to compare."""
+
+MODEL_COPIES = 4
+"""The same of a whole model of more than MODEL_BYTES, whose oracle goes by parts (`grade.parts`)."""
+
+MODEL_BYTES = 1 << 29
 
 INPUT_COPIES = 16
 """Times the inputs do: arena, copies before and after, four timing sets a side, the oracle's in twice the width."""
@@ -85,7 +91,9 @@ def _too_slow_on_cpu(scenario: Scenario) -> str:
 
 def needed_bytes(scenario: Scenario) -> int:
     """Estimate of the memory that grading takes, from the scenario alone."""
-    return WEIGHT_COPIES * weight_bytes(scenario) + INPUT_COPIES * input_bytes(scenario)
+    weights = weight_bytes(scenario)
+    copies = MODEL_COPIES if scenario.level == MODEL_LEVEL and weights > MODEL_BYTES else WEIGHT_COPIES
+    return copies * weights + INPUT_COPIES * input_bytes(scenario)
 
 
 def input_bytes(scenario: Scenario) -> int:
@@ -100,8 +108,7 @@ def call_flops(scenario: Scenario) -> float:
     """
     if scenario.level == 1:
         return 0.0
-    rows = max((scenario.resolved_shape(spec)[0] for spec in scenario.inputs
-                if "float" in spec.dtype and not spec.name.startswith("context.")), default=0)
+    rows = max((scenario.resolved_shape(spec)[0] for spec in scenario.inputs if _has_a_row_a_token(spec)), default=0)
     where = (scenario.init, scenario.init.get("config", {}))
     experts = max(_number(init, name) for init in where for name in _EXPERTS) or 1
     chosen = max(_number(init, name) for init in where for name in _CHOSEN) or experts
@@ -117,7 +124,8 @@ def weight_bytes(scenario: Scenario) -> int:
     """Estimate of the bytes of weights and tables on one rank, from `parameters` or from pairs of init arguments."""
     init = scenario.init
     if scenario.parameters:
-        dtype = str(init.get("dtype") or init.get("params_dtype") or "bfloat16")
+        config = init.get("config", {})
+        dtype = str(init.get("dtype") or init.get("params_dtype") or config.get("dtype") or "bfloat16")
         return local_parameters(scenario) * _item_bytes(dtype)
     elements = sum(_number(init, a) * _number(init, b) for a, b in _WEIGHTS)
     return elements * _item_bytes(str(init.get("dtype", "float32")))
@@ -144,6 +152,13 @@ def _cuda_bytes() -> int:
 
 def _spec_bytes(scenario: Scenario, spec: InputSpec) -> int:
     return scenario.extent(spec) * _item_bytes(spec.dtype) if spec.dtype else 0
+
+
+def _has_a_row_a_token(spec: InputSpec) -> bool:
+    """Whether an input tells how many rows a call computes: activations, or the positions of a model's tokens."""
+    if not spec.shape or spec.name.startswith("context."):
+        return False
+    return "float" in spec.dtype or spec.name == "positions"
 
 
 def _item_bytes(dtype: str) -> int:

@@ -24,7 +24,7 @@ def test_every_generator_takes_what_the_manifest_allows(scenario_of):
     """With its required arguments alone, and its name is what the manifest calls it."""
     arguments = {"value": 3, "max": 9, "vocab": 9, "slots": 99, "pages": 99, "total": "tokens", "sequences": 2,
                  "of": "x", "gate": "weight", "top_k": 1, "page_size": 16,
-                 "experts": 8, "block_size": 16, "ranks": 2}
+                 "experts": 8, "block_size": 16, "ranks": 2, "table": "weight", "gates": "weight", "norms": "weight"}
     shapes = {"cu_seqlens": (3,), "block_table": ("tokens", 4), "literal": (), "routed": ("tokens", 4),
               "router_logits": ("tokens", 8), "topk_ids": ("tokens", 2)}
     x = InputSpec("x", "normal", ("tokens", 4), "float32")
