@@ -178,11 +178,12 @@ def attention(rounding: torch.dtype) -> Kernel:
     """Flash attention as published: weights (not yet divided by their sum) rounded to `rounding` before the product."""
 
     def prefill(module: FlashAttnPrefill, **inputs: Any) -> torch.Tensor:
-        ends = inputs["cu_seqlens_q"].tolist()
         out = torch.zeros_like(inputs["query"])
-        for a, b in pairwise(ends):
+        ends = (pairwise(inputs[name].tolist()) for name in ("cu_seqlens_q", "cu_seqlens_k"))
+        for (a, b), (first, last) in zip(*ends, strict=True):
             if b > a:
-                out[a:b] = _attend(module, *(inputs[n][a:b].float() for n in ("query", "key", "value")), rounding)
+                keys, values = (inputs[name][first:last].float() for name in ("key", "value"))
+                out[a:b] = _attend(module, inputs["query"][a:b].float(), keys, values, rounding)
         return out
 
     return prefill
@@ -194,7 +195,7 @@ def _attend(
     group = module.num_heads // module.num_kv_heads
     k, v = (t.repeat_interleave(group, dim=1).transpose(0, 1) for t in (k, v))
     scores = q.transpose(0, 1) @ k.transpose(1, 2) * module.scale
-    scores += torch.full(scores.shape[1:], -torch.inf, device=q.device).triu(1)
+    scores += torch.full(scores.shape[1:], -torch.inf, device=q.device).triu(1 + k.shape[1] - q.shape[0])
     weights = torch.exp(scores - scores.amax(-1, keepdim=True))
     return ((weights.to(rounding).float() @ v) / weights.sum(-1, keepdim=True)).transpose(0, 1)
 

@@ -1,8 +1,16 @@
 """The errors that users see; each message says where, what was found, what is allowed and the nearest match."""
 
 import difflib
+import os
+import shlex
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
+
+DEPENDENCIES = ("torch", "yaml", "pydantic", "filelock", "psutil")
+"""Modules that grading imports, the plugin's own left out."""
+NAME = "pytest-fastkernels"
+"""The project's name in package indexes."""
 
 
 class FastKernelsError(Exception):
@@ -56,6 +64,27 @@ class ReportError(FastKernelsError):
 
 class TrackingError(FastKernelsError):
     """A store of tracked runs that cannot be read or served: not installed, not reachable, or broken."""
+
+
+def system_error(error: OSError) -> str:
+    """One line for what the operating system refuses: `kernels/L1: Permission denied`."""
+    where = shown(Path(os.fsdecode(error.filename))) if isinstance(error.filename, str | bytes) else ""
+    return ": ".join(filter(None, (where, error.strerror or str(error))))
+
+
+def missing_dependencies() -> str:
+    """One line that names what is not installed of what grading needs, and how to install it; empty where all is."""
+    missing = [name for name in DEPENDENCIES if find_spec(name) is None]
+    return f"{', '.join(missing)} not installed, which grading needs: {install_command()}" if missing else ""
+
+
+def install_command(extra: str = "") -> str:
+    """The command that installs this project with an extra: from the checkout where it runs from one."""
+    root = Path(__file__).resolve().parents[1]
+    suffix = f"[{extra}]" if extra else ""
+    if (root / "pyproject.toml").exists():
+        return f"pip install -e {shlex.quote(f'{root}{suffix}')}"
+    return f"pip install {shlex.quote(f'{NAME}{suffix}')}"
 
 
 def did_you_mean(found: object, allowed: Iterable[object], likeness: float = 0.5) -> str:

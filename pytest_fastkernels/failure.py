@@ -1,6 +1,9 @@
 """The text of one failed scenario: finding, worst element, evidence and the command that grades it again."""
 
-from fastkernels.results import Correctness, ScenarioResult
+import shlex
+
+from fastkernels.bench.kernels.said import printable
+from fastkernels.results import ScenarioResult, Verdict
 
 EVIDENCE_LINES = 20
 """Last lines of a traceback or of a worker's output that are shown; the results file holds all of it."""
@@ -16,24 +19,37 @@ def failure_text(result: ScenarioResult) -> str:
     if result.shared_with:
         lines.append(f"graded as {result.shared_with}, which has the same shapes")
     else:
-        lines += _worst(result.correctness) if result.correctness and not result.verdict.correct else []
+        lines += _worst(result) if not result.verdict.correct else []
+        lines += [f"the call that went wrong: python {shlex.quote(result.dump)}"] if result.dump else []
         lines += [f"candidate: {result.candidate_path}"] if result.candidate_path else []
         lines += _evidence(result.evidence)
     return "\n".join([*lines, f"reproduce: {result.reproduce}"])
 
 
-def _worst(correctness: Correctness) -> list[str]:
-    worst = correctness.worst
-    if worst is None:
+def unseen_output(result: ScenarioResult) -> str:
+    """What the candidate has printed; empty where its failure shows all of it."""
+    shown = {line.strip() for line in failure_text(result).splitlines()}
+    return "" if {line.strip() for line in result.output.splitlines()} <= shown else result.output
+
+
+def _worst(result: ScenarioResult) -> list[str]:
+    """The worst element and what is allowed; the tolerance alone where the finding names that element."""
+    correctness = result.correctness
+    worst = correctness.worst if correctness else None
+    if correctness is None or worst is None:
         return []
+    if correctness.max_error_ratio <= 1 and result.verdict is not Verdict.WRONG_SCALE:
+        return []  # the values are right, something else is wrong
+    allowed = f"atol {correctness.atol:g}, rtol {correctness.rtol:g}"
+    if f"expected {worst.expected:.6g}, got {worst.got:.6g}" in result.message:
+        return [f"allowed: {allowed}"]
     index = ", ".join(str(i) for i in worst.index)
     return [f"worst element: {worst.tensor}[{index}] is {worst.got:.6g}, expected {worst.expected:.6g} "
-            f"(error ratio {correctness.max_error_ratio:.3g}, atol {correctness.atol:g}, rtol {correctness.rtol:g}, "
-            f"draw {correctness.draw or 'unnamed'})"]
+            f"(error ratio {correctness.max_error_ratio:.3g}, {allowed}, draw {correctness.draw or 'unnamed'})"]
 
 
 def _evidence(text: str) -> list[str]:
-    lines = text.rstrip().splitlines()
+    lines = printable(text).rstrip().splitlines()
     if not lines:
         return []
     cut = [f"... {len(lines) - EVIDENCE_LINES} more lines in the results file"] if len(lines) > EVIDENCE_LINES else []

@@ -40,7 +40,8 @@ def make_grader(fk: "FkSession") -> Grader:
     grader: Grader | None = fk.config.hook.pytest_fastkernels_grader(session=fk)
     if grader is not None:
         return grader
-    own = KernelGrader(grader_settings(fk), fk.log_path)
+    is_live = fk.config.option.capture == "no" and not fk.is_worker
+    own = KernelGrader(grader_settings(fk), fk.log_path, live=(lambda text: fk.report.said(text)) if is_live else None)
     if fk.run.collects and not fk.is_controller and not fk.config.option.collectonly:
         own.prepare()  # while the manifest is read
     return own
@@ -68,4 +69,5 @@ def grader_settings(fk: "FkSession") -> GraderSettings:
         allow_passthrough=chosen.allow_passthrough, gates=chosen.gates, sanitize=chosen.sanitize,
         sandbox=chosen.sandbox, env=chosen.env,
         memory_limit_bytes=None if chosen.memory_limit is None else int(chosen.memory_limit * 2**30),
-        candidates_dir=chosen.candidates, manifest=chosen.manifest, seqlens=chosen.seqlen)
+        candidates_dir=chosen.candidates, manifest=chosen.manifest, seqlens=chosen.seqlen,
+        dump=chosen.dump)

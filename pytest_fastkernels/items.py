@@ -1,7 +1,7 @@
 """pytest's view of scenarios: one collector per operator, one item per scenario, no test file."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,6 +41,10 @@ class ScenarioItem(pytest.Item):
         """Grade the scenario; fails with the finding unless it passed, with its gates where they are required."""
         check(self.fk.grade(self, self.scenario), self.fk.settings.require_gates)
 
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Where grading itself breaks, the way there in a line each, unless --tb asks for another style."""
+        return super().repr_failure(excinfo, "short" if self.config.getoption("tbstyle", "auto") == "auto" else style)
+
     def reportinfo(self) -> tuple[str, None, str]:
         """The manifest stands for a test file."""
         return str(self.fk.plan.manifest), None, self.name
@@ -56,6 +60,16 @@ def check(result: ScenarioResult, require_gates: bool = False) -> None:
         from pytest_fastkernels.failure import failure_text
 
         pytest.fail(failure_text(result), pytrace=False)
+
+
+def uses_grading(item: pytest.Item) -> bool:
+    """Whether a test of the user's own asks for scenarios or grades them."""
+    return not {"fk_scenario", "fk_grade"}.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def is_graded(item: pytest.Item) -> bool:
+    """Whether the item grades: a scenario, or a test of the user's own."""
+    return isinstance(item, ScenarioItem) or uses_grading(item)
 
 
 def collect_scenarios(session: pytest.Session, fk: "FkSession", scenarios: "Iterable[Scenario]") -> list[pytest.Item]:

@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-from fastkernels.errors import FastKernelsError
+from fastkernels.errors import FastKernelsError, system_error
 from fastkernels.manifest import load_manifest, model_map
 from fastkernels.registry import Candidates
 from pytest_fastkernels.options import Settings
@@ -18,6 +18,8 @@ def listing(settings: Settings) -> list[str]:
         return (_operators(settings) if settings.list else []) + (_models(settings) if settings.map else [])
     except FastKernelsError as error:
         raise pytest.UsageError(str(error)) from error
+    except OSError as error:
+        raise pytest.UsageError(system_error(error)) from error
 
 
 def _operators(settings: Settings) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastkernels.errors import FastKernelsError
+from fastkernels.errors import FastKernelsError, system_error
 from fastkernels.manifest import Scenario, Selection, load_manifest
 from fastkernels.registry import Candidates, ImportGraph, baseline_root, subsumed
 from fastkernels.results import KernelSource, LeftOut, ScenarioResult, Subsumed
@@ -78,6 +78,8 @@ def make_plan(settings: Settings, addresses: Collection[str], left_out: Mapping[
         graph = ImportGraph.of(baseline_root(), candidates)
     except FastKernelsError as error:
         raise pytest.UsageError(str(error)) from error
+    except OSError as error:
+        raise pytest.UsageError(system_error(error)) from error
     if addresses:
         scenarios = _addressed(scenarios, addresses)
     modules = tuple(candidates.files)

@@ -1,6 +1,7 @@
 """The plugin's hooks; each hands over to the session object on `config.stash`."""
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 def pytest_configure(config: pytest.Config) -> None:
     """Set up the session; before pytest-benchmark, whose options under xdist it takes over."""
     config.addinivalue_line("markers", MARKER)
+    options.check_dependencies(config)
     config.stash[SESSION] = FkSession(config)
     config.stash[SESSION].configure()
 
@@ -94,13 +96,21 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the results file and settle the exit status."""
-    session.config.stash[SESSION].finish(session)
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, Any, Any]:
+    """Write the results file and settle the exit status, also where another plugin's end of the session fails."""
+    try:
+        return (yield)
+    finally:
+        session.config.stash[SESSION].finish(session)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print table and footer."""
-    config.stash[SESSION].summarize(terminalreporter)
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
+    """Print table and footer below other plugins' tables, also where one of those raises."""
+    try:
+        yield
+    finally:
+        config.stash[SESSION].summarize(terminalreporter)

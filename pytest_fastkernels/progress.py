@@ -47,6 +47,13 @@ class Progress:
             self.reporter.flush()
             self.last = time.monotonic()
 
+    def write(self, text: str) -> None:
+        """Print a piece of text as it is, in place of the progress line."""
+        with self.lock:
+            self._erase()
+            self._write(text)
+            self.last = time.monotonic()
+
     def stop(self) -> None:
         """End the thread and erase its line."""
         self.ended.set()
@@ -85,6 +92,6 @@ class Progress:
 def _uncaptured_stdout() -> TextIO | None:
     """A second handle on the standard output of now; None where that is no file."""
     try:
-        return os.fdopen(os.dup(sys.stdout.fileno()), "w")
+        return os.fdopen(os.dup(sys.stdout.fileno()), "w", errors="backslashreplace")
     except (OSError, ValueError, AttributeError):
         return None

@@ -2,13 +2,14 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fastkernels.results import LeftOut, ScenarioResult, Verdict, to_json
 from fastkernels.results.files import result_adapter
+from fastkernels.results.text import plain
 
 if TYPE_CHECKING:
     from fastkernels.manifest import Scenario
@@ -27,9 +28,13 @@ def from_wire(data: Iterable[Mapping[str, Any]]) -> list[ScenarioResult]:
     return [result_adapter().validate_python(fields) for fields in data]
 
 
-def lost(scenario: "Scenario", why: str, **more: Any) -> ScenarioResult:
-    """Make the result of a scenario whose grading itself broke, so that none is missing."""
-    last = why.strip().splitlines()[-1] if why.strip() else "no message"
+def lost(scenario: "Scenario", why: str, error: str = "", **more: Any) -> ScenarioResult:
+    """Make the result of a scenario whose grading itself broke, so that none is missing.
+
+    why: what pytest reports; error: the exception in it, where it has one.
+    """
+    why = plain(why)
+    last = (plain(error).strip().splitlines()[:1] or why.strip().splitlines()[-1:] or ["no message"])[0]
     return ScenarioResult(
         id=scenario.id, op=scenario.op, level=scenario.level, model=scenario.model, model_id=scenario.model_id,
         tp=scenario.tp, tokens=scenario.tokens, phase=scenario.phase, variant=scenario.variant,
@@ -48,11 +53,28 @@ class RunRecord:
     expected: dict[str, "Scenario"] = field(default_factory=dict)
     """Scenarios that are pytest items, by node id, after pytest's own filters."""
     results: list[ScenarioResult] = field(default_factory=list)
-    """Everything graded."""
+    """Everything graded, each address once."""
     environment: dict[str, Any] = field(default_factory=dict)
     """Machine and versions, as the grading process described them."""
     ended: float | None = None
     """Monotonic seconds at the end; None until then."""
+    _places: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """By address: place among the results, and the test that found it."""
+
+    def add(self, node_id: str, found: Sequence[ScenarioResult]) -> None:
+        """Keep what a test has found, in place of what it had found when it ran before.
+
+        Where two tests graded one address, the first stands, but a finding that is not green outranks a green one.
+        """
+        for result in found:
+            if result.id not in self._places:
+                self._places[result.id] = len(self.results), node_id
+                self.results.append(result)
+                continue
+            place, before = self._places[result.id]
+            if node_id == before or (self.results[place].verdict.ok and not result.verdict.ok):
+                self.results[place] = result
+                self._places[result.id] = place, node_id
 
     def expect(self, node_ids: Iterable[str], scenarios: Mapping[str, "Scenario"]) -> None:
         """Note which of these node ids are scenarios."""

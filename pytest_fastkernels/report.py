@@ -1,5 +1,7 @@
 """What a run prints: header, a line for each group as it ends, then the table and what else must be known."""
 
+import os
+import sys
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
@@ -7,20 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fastkernels.bench.kernels.locks import waiting_since
 from fastkernels.results import LeftOut, ScenarioResult, Verdict
+from pytest_fastkernels.estimate import Estimate, duration, long_run_lines
+from pytest_fastkernels.findings import Findings
 from pytest_fastkernels.grading import compiling
 from pytest_fastkernels.progress import Progress
 from pytest_fastkernels.record import from_wire
-from pytest_fastkernels.table import WIDTH, make_table, seconds
+from pytest_fastkernels.table import WIDTH, make_table, seconds, speedup_text
 from pytest_fastkernels.xdist_bridge import KEY
 
 if TYPE_CHECKING:
+    from fastkernels.manifest import Scenario
     from pytest_fastkernels.session import FkSession
 
 NAMED = 3
 """Scenarios that are named for each reason to be left out; the results file names all."""
-SHOWN_FAILURES = 20
-"""Failing scenarios that pytest words in full without -v; the table and the results file hold all."""
+ROWS_LIVE = 60
+"""Shapes up to which each has a line as it is graded; in a larger run each operator and model has one."""
+WAITING_S = 3.0
+"""Seconds from which on a wait for another grader is shown."""
 
 
 def counted(results: Iterable[ScenarioResult]) -> str:
@@ -66,22 +74,29 @@ class Report:
         self.groups: dict[tuple[str, str], Group] = {}
         self.running: dict[str, float] = {}
         self.progress: Progress | None = None
+        self.estimate: Estimate | None = None
         self.notes: list[str] = []
+        self.is_printed = False
 
     @property
     def by_group(self) -> bool:
         """True where group lines stand in for pytest's letters."""
         return self.reporter is not None and self.verbosity == 0
 
-    def header(self) -> str:
-        """One line on what will be graded."""
+    def header(self) -> list[str]:
+        """What will be graded, and how long it takes where that is long."""
         plan = self.fk.plan
         graded = plan.graded
         what = "self-test of the baseline" if plan.self_test else (
             f"candidates {', '.join(plan.candidates)} in {self.fk.shown(plan.candidates_directory)}")
         ops, models = len({s.op for s in graded}), len({s.model for s in graded})
-        return (f"fastkernels: {plural(len(graded), 'scenario')} of {plural(ops, 'operator')} and "
-                f"{plural(models, 'model')} on {self.fk.device}; {what}")
+        lines = [f"fastkernels: {plural(len(graded), 'scenario')} of {plural(ops, 'operator')} and "
+                 f"{plural(models, 'model')} on {self.fk.device}; {what}"]
+        return lines + long_run_lines(self._estimated(graded), ("--fk-model, --fk-tp and --fk-seqlen",))
+
+    def _estimated(self, scenarios: Iterable["Scenario"]) -> Estimate:
+        processes = len(self.fk.config.option.tx) if self.fk.is_controller else 1
+        return Estimate(scenarios, self.fk.device, not self.fk.settings.no_timing, processes)
 
     def start(self) -> None:
         """Keep pytest from printing each address as if it were a file."""
@@ -94,6 +109,7 @@ class Report:
             return
         for node_id, scenario in self.fk.record.expected.items():
             self.groups.setdefault((scenario.op, scenario.model), Group()).waiting.add(node_id)
+        self.estimate = self._estimated(self.fk.record.expected.values())
         self.progress = Progress(self.reporter, self._describe)
         self.progress.start()
 
@@ -118,7 +134,7 @@ class Report:
         return status
 
     def scenario_done(self, node_id: str, results: Sequence[ScenarioResult]) -> None:
-        """Print the group's line when its last scenario is done."""
+        """Print a line for a shape that is done, or in a large run for a group whose last scenario is done."""
         scenario = self.fk.record.expected.get(node_id)
         group = self.groups.get((scenario.op, scenario.model)) if scenario else None
         if not scenario or not group or not results:
@@ -126,28 +142,49 @@ class Report:
         group.waiting.discard(node_id)
         group.results += results
         group.wall_s += sum(result.wall_s for result in results if not result.shared_with)
-        if not group.waiting and self.progress:
-            ok = all(result.verdict.ok for result in group.results)
-            self.progress.write_line(_group_line(scenario.op, scenario.model, group), green=ok, red=not ok)
+        if self.progress and self.estimate:
+            self.estimate.note(results, self.fk.record.wall_s)
+            self._write_done(self.progress, scenario, group, results)
             if not any(other.waiting for other in self.groups.values()):
                 self.progress.stop()
 
+    def _write_done(self, progress: Progress, scenario: "Scenario", group: Group,
+                    results: Sequence[ScenarioResult]) -> None:
+        if self.estimate is None or self.estimate.shapes > ROWS_LIVE:
+            if not group.waiting:
+                ok = all(result.verdict.ok for result in group.results)
+                line = _group_line(scenario.op, scenario.model, group) + self._left()
+                progress.write_line(line, green=ok, red=not ok)
+            return
+        width = max(len(planned.id) for planned in self.fk.record.expected.values())
+        for result in results:
+            if not result.shared_with:
+                line = f"{result.id:<{width}} {_finding(result)}{self._left()}"
+                progress.write_line(line, green=result.verdict.ok, red=not result.verdict.ok)
+
+    def _left(self) -> str:
+        """`  about 40 s left`; empty where nothing is known, or nothing left."""
+        left_s = self.estimate.left_s() if self.estimate else None
+        return f"  about {duration(left_s)} left" if left_s else ""
+
+    def said(self, text: str) -> None:
+        """Show what a candidate prints as it prints it (-s)."""
+        if self.progress:
+            self.progress.write(text)
+        else:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
     def shown_failures(self, failed: list[pytest.TestReport]) -> list[pytest.TestReport]:
-        """Choose the failures that pytest words: all up to SHOWN_FAILURES scenarios, then different findings first."""
+        """Choose the failures that pytest words: one for each finding, SHOWN_FAILURES at most; -v words all."""
         mine = [report for report in failed if report.nodeid in self.fk.record.expected]
-        if self.verbosity > 0 or len(mine) <= SHOWN_FAILURES:
+        if self.verbosity > 0:
             return failed
-        seen: set[tuple[str, ...]] = set()
-        first: list[str] = []
-        again: list[str] = []
-        for report in mine:
-            found = tuple(f"{r.op} {r.verdict} {r.message}" for r in from_wire(getattr(report, KEY, ())))
-            (again if found in seen else first).append(report.nodeid)
-            seen.add(found)
-        dropped = set([*first, *again][SHOWN_FAILURES:])
-        self.notes.append(f"{len(dropped)} of {len(mine)} failures not shown "
-                          "(-v shows all, the results file holds all)")
-        return [report for report in failed if report.nodeid not in dropped]
+        found = Findings(mine)
+        found.tell_of_others()
+        self.notes.append(found.note)
+        shown, own = found.shown, {report.nodeid for report in mine}
+        return [report for report in failed if report.nodeid in shown or report.nodeid not in own]
 
     def finish(self) -> None:
         """End the progress line."""
@@ -156,6 +193,7 @@ class Report:
 
     def summary(self, reporter: pytest.TerminalReporter) -> None:
         """Print the table and the footer."""
+        self.is_printed = True
         results = self.fk.record.results
         if results:
             reporter.write_sep("=", "kernels")
@@ -168,6 +206,11 @@ class Report:
             reporter.write_line("no scenario was graded", red=True)
         for line in self._footer(results) if results or self.fk.run.collects else ():
             self._write_folded(reporter, line)
+
+    def write_now(self, reporter: pytest.TerminalReporter, text: str) -> None:
+        """Print a line and see that it is on the screen."""
+        self._write_folded(reporter, text)
+        reporter.flush()
 
     @staticmethod
     def _write_folded(reporter: pytest.TerminalReporter, text: str) -> None:
@@ -189,9 +232,13 @@ class Report:
             if found.by:
                 why = f"is subsumed: {found.by} no longer uses it"
             lines.append(f"candidate {found.candidate} {why}")
+        if fk.settings.dump is not None and results and not any(result.dump for result in results):
+            lines.append("--fk-dump: no call went wrong, nothing was written")
         lines.append(f"seed: {fk.run.seed}")
         lines += [note for note in self.notes if note]
-        return [*lines, f"results: {fk.shown(fk.settings.output_json)}"] if results else lines
+        if self.reporter is not None and not self.reporter.showheader and fk.output is not None:
+            lines += fk.output.notes
+        return [*lines, fk.output.described()] if results and fk.output is not None else lines
 
     def _describe(self) -> str:
         record = self.fk.record
@@ -201,7 +248,11 @@ class Report:
         building = compiling(self.fk)
         if building is not None:
             what = f", compiling {building.module.rpartition('.')[2]} for {time.time() - building.since:.0f} s"
-        return f"fastkernels: {len(record.results)} of {len(record.expected)} graded in {record.wall_s:.0f} s{what}"
+        waited_s = time.time() - (waiting_since(os.getpid()) or time.time())
+        if waited_s >= WAITING_S:
+            what = f", waiting for another grader on this machine for {waited_s:.0f} s"
+        return (f"fastkernels: {len(record.results)} of {len(record.expected)} graded in {record.wall_s:.0f} s"
+                f"{what}{self._left().replace('  ', ', ')}")
 
 
 def uncaptured_lines(results: Sequence[ScenarioResult]) -> list[str]:
@@ -229,6 +280,15 @@ def status_word(results: Sequence[ScenarioResult], word: str) -> str:
         return f"{word} {result.verdict}"
     mark = " self-test" if result.self_test else ""
     return f"{word}{mark} {result.timing.speedup:.2f}x" if result.timing else word + mark
+
+
+def _finding(result: ScenarioResult) -> str:
+    """`passed  1.33x [1.24, 1.38]  520 ms`: verdict, speedup or what is wrong, seconds."""
+    word = "self-test" if result.self_test and result.verdict.ok else str(result.verdict)
+    found = speedup_text(result.timing) if result.timing else ""
+    if not result.verdict.correct and result.correctness and not result.correctness.max_error_ratio <= 1:
+        found = f"error ratio {result.correctness.max_error_ratio:.3g}"
+    return f"{word:<9}  {found:<19}  {seconds(result.wall_s)}"
 
 
 def _group_line(op: str, model: str, group: Group) -> str:

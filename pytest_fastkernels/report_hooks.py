@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_fastkernels.junit import name_class
+from pytest_fastkernels.signals import Terminated
 from pytest_fastkernels.xdist_bridge import KEY
 
 if TYPE_CHECKING:
@@ -27,10 +29,20 @@ class ReportHooks:
         if self.fk.run.collects:
             self.fk.report.ended(nodeid)
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take the results."""
+        """Take the results; first, so that JUnit's plugin finds the class name."""
+        scenario = self.fk.record.expected.get(report.nodeid) if self.fk.run.collects else None
+        if scenario is not None:
+            name_class(self.fk.config, report, f"L{scenario.level}.{scenario.op}")
         if self.fk.run.collects or hasattr(report, KEY):
             self.fk.receive(report)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note that the run was ended from outside, and not by itself, as for --maxfail under xdist."""
+        error = excinfo.value
+        if type(error) is KeyboardInterrupt or isinstance(error, Terminated | pytest.exit.Exception):
+            self.fk.interrupted = error
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_teststatus(self, report: pytest.CollectReport | pytest.TestReport) -> Generator[None, Any, Any]:

@@ -32,6 +32,8 @@ class Run:
     """`cpu` or `cuda`; empty until the plan is made."""
     left_out: Mapping[str, str] | None = None
     """Reasons by address; None until the plan is made."""
+    output_json: str = ""
+    """Results file, beside which the log lies; empty until the run has started."""
 
     @property
     def collects(self) -> bool:

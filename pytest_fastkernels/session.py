@@ -1,6 +1,7 @@
 """One pytest session of the plugin; the hooks in `plugin.py` call its methods."""
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -9,20 +10,34 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fastkernels.errors import FastKernelsError
+from fastkernels.results.text import plain
 from pytest_fastkernels.benchmark_bridge import BenchmarkBridge
+from pytest_fastkernels.items import RESULTS, collect_scenarios, is_graded, uses_grading
 from pytest_fastkernels.options import Settings, read_settings
 from pytest_fastkernels.report_hooks import ReportHooks
 from pytest_fastkernels.run import Run, decide
-from pytest_fastkernels.xdist_bridge import KEY, XdistBridge, handed_over, is_distributed, with_one_gpu_each
+from pytest_fastkernels.signals import EndingSignals, undisturbed
+from pytest_fastkernels.timeout_bridge import TimeoutBridge
+from pytest_fastkernels.xdist_bridge import (
+    KEY,
+    XdistBridge,
+    handed_over,
+    is_distributed,
+    refuse_each,
+    with_one_gpu_each,
+)
 
 if TYPE_CHECKING:
     from fastkernels.manifest import Scenario
     from fastkernels.results import KernelBenchResult, LeftOut, ScenarioResult
     from pytest_fastkernels.grading import Grader
+    from pytest_fastkernels.output import Output
     from pytest_fastkernels.plan import LeftOutRule, Plan
     from pytest_fastkernels.record import RunRecord
     from pytest_fastkernels.report import Report
 
+UNLOGGED = "fastkernels_unlogged"
+"""Attribute of a report that says why the log lacks results of the process it comes from."""
 SESSION = pytest.StashKey["FkSession"]()
 """Where the session lies on `config.stash`."""
 WITHOUT_EFFECT = ("{options} without effect: no collected test uses fk_scenario or fk_grade. Select scenarios with "
@@ -39,14 +54,23 @@ class FkSession:
         self.is_worker = handover is not None
         self.is_controller = is_distributed(config)
         self.run: Run = decide(config, self.settings) if handover is None else Run.from_wire(handover)
+        if self.run.output_json:
+            self.settings = replace(self.settings, output_json=Path(self.run.output_json))
         self.active = bool(self.settings.given) or self.run.collects
         self.benchmark: BenchmarkBridge | None = None
         self.opened: Grader | None = None
+        self.output: Output | None = None
         self.has_graded = False
+        self.unrecorded: tuple[KernelBenchResult, int] | None = None
+        self.has_ended = False
+        self.interrupted: BaseException | None = None
+        self.signals = EndingSignals()
 
     def configure(self) -> None:
         """Check the selection before anything starts; does next to nothing in a run without --fk options."""
+        self.config.pluginmanager.register(TimeoutBridge(self), "fastkernels-timeout")
         if self.active:
+            refuse_each(self.config)
             self.benchmark = BenchmarkBridge(self.config, self.is_controller or self.is_worker, self.run.benchmark_only)
         if not self.is_worker:
             self.config.pluginmanager.register(ReportHooks(self), "fastkernels-report")
@@ -119,21 +143,23 @@ class FkSession:
 
     def header(self) -> list[str]:
         """Lines for pytest's header."""
-        return [self.report.header()] if "plan" in self.__dict__ else []
+        lines = self.report.header() if "plan" in self.__dict__ else []
+        return lines + [f"fastkernels: {note}" for note in (self.output.notes if self.output else ())]
 
     def start(self) -> None:
         """Prepare terminal and results directory, so that a wrong one ends the run before hours of grading."""
         if self.is_worker or self.log_path is None or self.config.option.collectonly:
             return
-        from fastkernels.bench.kernels import start_log
+        from pytest_fastkernels.output import Output, own_path
 
-        if self.settings.output_json.is_dir():
-            raise pytest.UsageError(f"--fk-output-json: {self.settings.output_json} is a directory; expected a file")
+        self.signals.take()
+        self.output = Output(self, logs=True)
+        own_path(self)
         try:
-            start_log(self.log_path, self.settings.resume)
+            if self.settings.dump is not None:
+                self.settings.dump.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            path = self.settings.output_json
-            raise pytest.UsageError(f"--fk-output-json: cannot write beside {path}: {error}") from error
+            raise pytest.UsageError(f"--fk-dump: cannot write to {self.settings.dump}: {error.strerror}") from error
         self.report.start()
 
     def collect(self, session: pytest.Session) -> bool | None:
@@ -146,14 +172,12 @@ class FkSession:
     def add_items(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         """Append the graded scenarios to what pytest collected, and answer for options without effect."""
         if self.run.collects:
-            from pytest_fastkernels.items import collect_scenarios
-
             found = collect_scenarios(session, self, self.plan.scenarios)
             items += [item for item in found if item.nodeid not in self.plan.left_out]
             if self.plan.left_out:
                 self.config.hook.pytest_deselected(items=[i for i in found if i.nodeid in self.plan.left_out])
         elif (self.active and not self.is_worker and not session.testsfailed
-              and not any(_uses_grading(item) for item in items)):
+              and not any(uses_grading(item) for item in items)):
             raise pytest.UsageError(WITHOUT_EFFECT.format(options=", ".join(self.settings.given)))
         if self.benchmark:
             self.benchmark.skip_others(items)
@@ -166,13 +190,18 @@ class FkSession:
 
     def grade(self, item: pytest.Item, scenario: "Scenario") -> "ScenarioResult":
         """Grade one scenario for one test and keep the result on the test."""
-        from pytest_fastkernels.items import RESULTS
+        from pytest_fastkernels.failure import unseen_output
+        from pytest_fastkernels.junit import properties
         from pytest_fastkernels.reproduce import command
 
         self.has_graded = True
         result = self.grader.grade(scenario)
-        result = replace(result, reproduce=command(self, scenario.id, result.seed))
+        dump = self.shown(Path(result.dump)) if result.dump else ""
+        result = replace(result, reproduce=command(self, scenario.id, result.seed), dump=dump)
         item.stash.setdefault(RESULTS, []).append(result)
+        item.user_properties += properties(result)
+        if said := unseen_output(result):
+            item.add_report_section("from the candidate", "stdout", said)
         return result
 
     def receive(self, report: pytest.TestReport) -> None:
@@ -180,18 +209,28 @@ class FkSession:
         from pytest_fastkernels.record import from_wire, lost
         from pytest_fastkernels.reproduce import command
 
+        if self.output is not None:
+            self.output.log_error = getattr(report, UNLOGGED, self.output.log_error)
+        if report.outcome not in ("passed", "failed", "skipped"):  # such as rerun: the test's last report counts
+            return
         results = from_wire(getattr(report, KEY, ()))
         scenario = self.record.expected.get(report.nodeid)
         if scenario and report.failed and not results and scenario.id not in self.record.graded:
-            results = [lost(scenario, report.longreprtext, device=self.device, seed=self.run.seed,
-                            self_test=self.plan.self_test, reproduce=command(self, scenario.id, self.run.seed))]
-        self.record.results += results
+            crash = getattr(report.longrepr, "reprcrash", None)
+            results = [lost(scenario, report.longreprtext, crash.message if crash else "", device=self.device,
+                            seed=self.run.seed, self_test=self.plan.self_test,
+                            reproduce=command(self, scenario.id, self.run.seed))]
+        self.take(report.nodeid, results)
+        self.report.scenario_done(report.nodeid, results)
+
+    def take(self, node_id: str, results: "Sequence[ScenarioResult]") -> None:
+        """Put what a test has found on record."""
+        self.record.add(node_id, results)
         if results and self.benchmark is None:  # a test of the user's own, in a run without --fk options
             self.benchmark = BenchmarkBridge(self.config, self.is_controller or self.is_worker, self.run.benchmark_only)
         for result in results:
             if self.benchmark:
-                self.benchmark.add(report.nodeid, result)
-        self.report.scenario_done(report.nodeid, results)
+                self.benchmark.add(node_id, result)
 
     def left_out(self) -> "list[LeftOut]":
         """Selected scenarios without a result, with the reasons."""
@@ -200,40 +239,42 @@ class FkSession:
         by_plan = [LeftOut(address, reason) for address, reason in self.plan.left_out.items()]
         return by_plan + self.record.not_reached()
 
+    @property
+    def reports(self) -> bool:
+        """True in the process that reports, in a run that has to do with grading."""
+        return not self.is_worker and not self.config.option.collectonly and (self.active or self.used)
+
     def finish(self, session: pytest.Session) -> None:
-        """Write the results file; a run that graded nothing is not green."""
-        if self.is_worker:
-            if self.has_graded:
-                self.config.workeroutput[KEY] = self.environment()  # type: ignore[attr-defined]
-        elif self.config.option.collectonly or not (self.active or self.used):
-            return
-        else:
-            self.report.finish()
-            self.record.end()
-            order = {address: number for number, address in enumerate(self.by_id)}
-            self.record.results.sort(key=lambda result: order.get(result.id, len(order)))
-            if self.benchmark:
-                self.report.notes.append(self.benchmark.shorten_table())
-            if self.record.results:
-                self.keep(self.result_file(), session.exitstatus)
-            elif session.exitstatus == pytest.ExitCode.OK:
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        """Write the results file and settle the exit status; a run that graded nothing is not green."""
+        if self.is_worker and self.has_graded:
+            self.config.workeroutput[KEY] = self.environment()  # type: ignore[attr-defined]
+        elif self.reports:
+            session.exitstatus = self.end(session.exitstatus)
 
-    def keep(self, result: "KernelBenchResult", exit_status: int) -> None:
-        """Write the results file and record the run."""
-        from fastkernels.results import write_result
-        from pytest_fastkernels.tracking_bridge import record_run
+    def end(self, exit_status: int) -> int:
+        """Do what the end of the run asks for, once; return the exit status."""
+        from pytest_fastkernels.ending import end_run
 
-        self.settings.output_json.parent.mkdir(parents=True, exist_ok=True)
-        write_result(self.settings.output_json, result)
-        self.report.notes.append(result.environment.get("sandbox", {}).get("missing", ""))
-        self.report.notes += record_run(result, exit_status, self.config.invocation_params.dir)
+        self.has_ended = True
+        return end_run(self, exit_status)
+
+    def track(self, write: Callable[[str], None]) -> None:
+        """Record the run where that was not done; `write` prints a line."""
+        if self.unrecorded is not None:
+            from pytest_fastkernels.ending import record
+
+            (result, exit_status), self.unrecorded = self.unrecorded, None
+            record(self, result, exit_status, write)
 
     def attach(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Put an item's results on its report as plain data."""
-        from pytest_fastkernels.items import RESULTS
-
-        if report.when == "call" and RESULTS in item.stash:
+        if is_graded(item) and report.longrepr and plain(report.longreprtext) != report.longreprtext:
+            report.longrepr = plain(report.longreprtext)  # xdist cannot carry a lone surrogate
+        if log_error := getattr(self.opened, "log_error", ""):
+            setattr(report, UNLOGGED, log_error)
+        if report.when == "setup":  # a test may run again
+            item.stash[RESULTS] = []
+        elif report.when == "call" and RESULTS in item.stash and item.stash[RESULTS]:
             from pytest_fastkernels.record import to_wire
 
             results = item.stash[RESULTS]
@@ -246,7 +287,7 @@ class FkSession:
         """Machine and versions as the grader describes them; what kept it from that is written in their place."""
         try:
             return dict(self.grader.environment())
-        except FastKernelsError as error:
+        except Exception as error:  # no reason to lose the results that it should stand beside
             return {"error": str(error)}
 
     def result_file(self) -> "KernelBenchResult":
@@ -255,7 +296,7 @@ class FkSession:
         from pytest_fastkernels.grading import grader_settings
 
         record = self.record
-        if self.has_graded:
+        if self.has_graded or not record.environment:  # no worker of xdist has told it where the run was interrupted
             record.environment = self.environment()
         return KernelBenchResult(
             results=tuple(record.results), left_out=tuple(self.left_out()), subsumed=self.plan.subsumed,
@@ -263,16 +304,37 @@ class FkSession:
             settings=grader_settings(self).to_dict(), started=record.started, wall_s=record.wall_s)
 
     def close(self) -> None:
+        """End the worker processes of the grader; print what the end of the session has kept from being printed."""
+        try:
+            if self.reports and "record" in self.__dict__ and self.record.results:
+                self._make_up()
+            elif self.output is not None and not self.has_ended:
+                self.output.release(finished=False)
+            self.track(lambda line: print(line, file=sys.stderr))  # noqa: T201  no terminal reporter is left
+        finally:
+            with undisturbed():
+                self.close_grader()
+            self.signals.give_back()
+
+    def close_grader(self) -> None:
         """End the worker processes of the grader."""
         if self.opened is not None:
             self.opened.close()
             self.opened = None
 
+    def _make_up(self) -> None:
+        """Write and print what was found where another plugin's error, or one of pytest, came before that."""
+        reporter = self.report.reporter
+        if not self.has_ended:
+            self.end(pytest.ExitCode.INTERNAL_ERROR)
+        if reporter is not None and not self.report.is_printed and not reporter.no_summary:
+            self.report.summary(reporter)
+
     def summarize(self, reporter: pytest.TerminalReporter) -> None:
         """Print table and footer."""
-        if self.config.option.collectonly or self.is_worker or not (self.active or self.used):
-            return
-        self.report.summary(reporter)
+        if self.reports and (self.active or self.record.results):  # not where tests of kernels are all skipped
+            self.report.summary(reporter)
+            self.track(lambda line: self.report.write_now(reporter, line))
 
     def shown(self, path: Path | None) -> str:
         """A path as messages and commands show it: relative to where pytest was started, if below."""
@@ -280,7 +342,3 @@ class FkSession:
         if path is None:
             return "-"
         return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
-
-
-def _uses_grading(item: pytest.Item) -> bool:
-    return not {"fk_scenario", "fk_grade"}.isdisjoint(getattr(item, "fixturenames", ()))

@@ -86,7 +86,7 @@ def _scenario_row(group: list[ScenarioResult]) -> Row:
     return Row((
         _operator(first), _several(group, lambda r: r.model), _listed(sorted({r.tp for r in group})), str(first.tokens),
         _verdict(group), *_errors([first]), seconds(timing.baseline_s) if timing else "-",
-        seconds(timing.candidate_s) if timing else "-", _speedup(timing) if timing else "-",
+        seconds(timing.candidate_s) if timing else "-", speedup_text(timing) if timing else "-",
         f"{timing.candidate_roofline:.0%}" if timing else "-", _gates([first])), first.verdict.ok)
 
 
@@ -147,7 +147,8 @@ def _gates(group: list[ScenarioResult]) -> str:
     return f"{len(tried) - len(failed)}/{len(tried)} {' '.join(dict.fromkeys(failed))}".rstrip() if tried else ""
 
 
-def _speedup(timing: Timing) -> str:
+def speedup_text(timing: Timing) -> str:
+    """`1.33x [1.24, 1.38]`."""
     return f"{_ratio(timing.speedup)}x [{_ratio(timing.speedup_low)}, {_ratio(timing.speedup_high)}]"
 
 

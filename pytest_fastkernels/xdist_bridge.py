@@ -29,6 +29,13 @@ def is_distributed(config: pytest.Config) -> bool:
             and not option.collectonly and not hasattr(config, "workerinput"))
 
 
+def refuse_each(config: pytest.Config) -> None:
+    """UsageError for --dist each, which would grade every scenario once for each worker and count it as often."""
+    if is_distributed(config) and config.option.dist == "each":
+        raise pytest.UsageError("--dist each runs every test on every worker, and a scenario is graded once in a run; "
+                                "spread the scenarios with -n 2 or --dist load, or start one run for each environment")
+
+
 def visible_gpus() -> list[str]:
     """Values for CUDA_VISIBLE_DEVICES, one for each GPU that this process may use; does not import torch."""
     from fastkernels.bench.kernels.settings import cuda_device_count

@@ -23,6 +23,7 @@ LAYERS = (
     ("bench.grade", "bench.timing", "bench.tracking"),
     ("bench.isolate", "engine"),
     ("bench.kernels",),
+    ("options",),
     ("bench.e2e", "bench.eval"),
     ("agent",),
     ("cli",),

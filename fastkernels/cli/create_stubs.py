@@ -9,6 +9,9 @@ from fastkernels.manifest import load_manifest
 from fastkernels.registry import baseline_root
 from fastkernels.registry.stubs import make_stubs, write_stubs
 
+DEFAULT = Path("my_kernels")
+"""Directory to write to where none is named and the project is installed."""
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the command to an argparse subparsers object."""
@@ -24,7 +27,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--target", metavar="OP", nargs="+", action="extend", default=[],
                         help="operators, such as rms_norm (default: all of them)")
     parser.add_argument("--output", type=Path, metavar="DIR",
-                        help="candidate directory to write to (default: the installed tasks/candidate)")
+                        help="candidate directory to write to (default: tasks/candidate in a checkout of this project, "
+                        f"else {DEFAULT})")
     parser.add_argument("--manifest", type=Path, metavar="FILE",
                         help="manifest to read shapes from (default: the installed manifests/llm.yaml)")
 
@@ -33,17 +37,25 @@ def run(args: argparse.Namespace) -> int:
     """Write the stubs and say how to grade them; return the exit status."""
     manifest = load_manifest(args.manifest)
     stubs = make_stubs(manifest, args.model, args.target, args.level)
-    default = baseline_root().parent / "candidate"
-    directory = args.output or default
+    slot = baseline_root().parent / "candidate"
+    directory = args.output or (DEFAULT if is_installed(slot) else slot)
     if directory.exists() and not directory.is_dir():
         raise CandidateError(f"--output: {shown(directory)} is a file; name a directory")
+    if is_installed(directory):
+        raise CandidateError(f"--output: {shown(directory)} belongs to the installed packages, where the next install "
+                             f"removes it; name a directory of yours, such as {DEFAULT}")
     for path, stub in zip(write_stubs(stubs, directory), stubs, strict=True):
         print(f"{shown(path)}: {', '.join(stub.operators)}")
     targets = ",".join(dict.fromkeys(op for stub in stubs for op in stub.operators))
-    places = {"candidates": None if directory == default else directory, "manifest": args.manifest}
+    places = {"candidates": None if directory == slot else directory, "manifest": args.manifest}
     where = "".join(f" --fk-{name}={shown(path)}" for name, path in places.items() if path is not None)
     print(f"Fill in forward, then: pytest --fk-model={args.model} --fk-target={targets}{where}")
     return 0
+
+
+def is_installed(path: Path) -> bool:
+    """Whether a path lies among installed packages."""
+    return not {"site-packages", "dist-packages"}.isdisjoint(path.resolve().parts)
 
 
 def _level(text: str) -> int:

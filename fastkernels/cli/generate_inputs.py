@@ -14,6 +14,7 @@ from fastkernels.manifest.generate import LEVELS, TP_DEGREES, generate, shipped_
 from fastkernels.manifest.hub import find_config
 from fastkernels.manifest.loader import default_path, manifests_directory, parse_manifest
 from fastkernels.manifest.manifest import Manifest, shown
+from fastkernels.results.files import write_whole
 
 SHOWN_LINES = 20
 """Lines of difference that --check prints."""
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(text)
         return 0
     try:
-        output.write_text(text, encoding="utf-8")
+        write_whole(output, text.encode())
     except OSError as error:
         raise ManifestError(f"{shown(output)}: cannot be written: {error.strerror}") from error
     print(f"{shown(output)}: {summary(manifest)}")

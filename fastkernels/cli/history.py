@@ -5,19 +5,22 @@ import dataclasses
 import gc
 import json
 import os
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from fastkernels import env
 from fastkernels.bench.tracking import EXPERIMENT, TrackedRun, shown_uri, tracker, tracking_uri
+from fastkernels.bench.tracking.sqlite_runs import read_runs
 from fastkernels.bench.tracking.uri import local_file
 from fastkernels.cli import history_tables
 from fastkernels.cli.tracked import Best, OpRecord, best_records, device_of, is_self_test, ops_of, records
-from fastkernels.errors import SelectionError, TrackingError, did_you_mean, one_of
+from fastkernels.errors import SelectionError, TrackingError, did_you_mean, install_command, one_of
 from fastkernels.report.formats import plural
 from fastkernels.results import json_safe
 
@@ -111,8 +114,8 @@ def _queried(tier: str | None, limit: int) -> list[TrackedRun]:
     """The newest runs of a tier or of all; SelectionError where there are none."""
     if find_spec("mlflow") is None:
         raise TrackingError("tracked runs are kept with mlflow, which is not installed: "
-                            "pip install 'pytest-fastkernels[mlflow]'")
-    runs = _read(f'tags.tier = "{tier}"' if tier else "", limit)
+                            f"{install_command('mlflow')}")
+    runs = _read(tier or "", limit)
     if runs:
         return runs
     others = Counter(run.tier for run in _read("", ALL_RUNS)) if tier else None
@@ -126,7 +129,16 @@ def _queried(tier: str | None, limit: int) -> list[TrackedRun]:
         "let MLFLOW_TRACKING_URI name their store")
 
 
-def _read(filter_string: str, limit: int) -> list[TrackedRun]:
+def _read(tier: str, limit: int) -> list[TrackedRun]:
+    """The newest runs of a tier, of all for an empty one; a local store is read without MLflow's import."""
+    file = local_file(tracking_uri())
+    if file is not None and file.exists() and not env.tracking_is_off():
+        with suppress(sqlite3.Error):  # laid out as another MLflow does: it is asked itself, or says what is wrong
+            return read_runs(file, EXPERIMENT, tier, limit)
+    return _queried_by_mlflow(f'tags.tier = "{tier}"' if tier else "", limit)
+
+
+def _queried_by_mlflow(filter_string: str, limit: int) -> list[TrackedRun]:
     """Query the store without cyclic garbage collection, which costs twice the time of the query where runs are many:
     it walks over MLflow's objects again and again, and all of them live until the end."""
     gc.disable()

@@ -6,42 +6,27 @@ import sys
 from importlib.metadata import entry_points
 from typing import Any
 
+from fastkernels.options import OPTIONS
 from fastkernels.registry import Candidates
 
+SEVERAL: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+"""Values are separated by blanks or commas."""
 PASSES_ON = True
 """Words after `--` are pytest's."""
 PLUGIN = "pytest_fastkernels.plugin"
-VALUES = {
-    "target": ("OP", "operators, such as rms_norm"),
-    "model": ("NAME", "prefixes of model names, such as llama31"),
-    "tp": ("N", "tensor parallel degrees"),
-    "category": ("NAME", "manifest categories, such as llm"),
-    "level": ("N", "levels, 1 to 4"),
-}
-"""Filters that take several values, separated by blanks or commas."""
-SINGLE = {
-    "candidates": ("DIR", "directory of candidates, laid out as tasks/candidate"),
-    "num-warmup": ("N", "warm-up calls of each side"),
-    "num-runs": ("N", "most timed calls of each side (CUDA: 24 rounds of sections for 100)"),
-    "output-json": ("FILE", "results file"),
-}
-"""Options with one value; their defaults are those of pytest --fk-..."""
-
-
 def add_parser(subparsers: Any) -> None:
     """Add the options of this command."""
     parser = subparsers.add_parser(
         "kernels", allow_abbrev=False, usage="fastkernels kernels [options] [-- pytest options]",
         help="grade candidates for single operators",
         description="Grade every operator that has a candidate in tasks/candidate, or those that the filters select. "
-                    "What follows -- goes to pytest: fastkernels kernels --level 1 -- -n 8 --fk-seqlen=512")
-    for name, (metavar, text) in VALUES.items():
-        parser.add_argument(f"--{name}", metavar=metavar, nargs="+", action="extend", default=[], help=text)
-    for name, (metavar, text) in SINGLE.items():
-        parser.add_argument(f"--{name}", metavar=metavar, help=text)
-    parser.add_argument("--list", action="store_true", help="list operators and exit")
-    parser.add_argument("--map", action="store_true", help="list each model's operators and exit")
-    parser.add_argument("--self-test", action="store_true", help="grade the baseline itself")
+                    "What follows -- goes to pytest: fastkernels kernels --level 1 --seqlen 512 -- -n 8")
+    for option in OPTIONS:
+        text = option.full_help(command=True).replace("%", "%%")
+        if option.metavar is None:
+            parser.add_argument(option.word, action="store_true", help=text)
+        else:
+            parser.add_argument(option.word, metavar=option.metavar, help=text, **(SEVERAL if option.many else {}))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,14 +37,17 @@ def run(args: argparse.Namespace) -> int:
 def pytest_options(args: argparse.Namespace) -> list[str]:
     """Translate the command's options into pytest's."""
     words = [] if plugin_is_installed() else ["-p", PLUGIN]
-    for name in VALUES:
-        words += [f"--fk-{name}={value}" for value in getattr(args, name)]
-    for name in SINGLE:
-        value = getattr(args, name.replace("-", "_"))
-        words += [f"--fk-{name}={value}"] if value is not None else []
-    words += [f"--fk-{name}" for name in ("list", "map", "self-test") if getattr(args, name.replace("-", "_"))]
-    if not (args.candidates or args.self_test or args.list or args.map):
-        words += [] if any(getattr(args, name) for name in VALUES) else [f"--fk-candidates={default_candidates()}"]
+    for option in OPTIONS:
+        value = getattr(args, option.name)
+        if option.metavar is None:
+            words += [option.flag] if value else []
+        elif option.many:
+            words += [f"{option.flag}={one}" for one in value]
+        else:
+            words += [f"{option.flag}={value}"] if value is not None else []
+    given = {option.name for option in OPTIONS if getattr(args, option.name)}
+    if not given & ({option.name for option in OPTIONS if option.selects} | {"list", "map"}):
+        words.append(f"--fk-candidates={default_candidates()}")
     return words + list(args.passed_on)
 
 

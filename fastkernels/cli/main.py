@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from fastkernels import __version__
-from fastkernels.errors import FastKernelsError, did_you_mean
+from fastkernels.errors import FastKernelsError, did_you_mean, missing_dependencies, system_error
 
 COMMANDS = {
     "kernels": ("fastkernels.cli.kernels", "grade candidates for single operators (a front for pytest --fk-...)"),
@@ -42,10 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
               file=sys.stderr)
         return USAGE_ERROR
     try:
+        if missing := missing_dependencies():
+            raise FastKernelsError(missing)
         return run_command(words)
     except FastKernelsError as error:
         print(f"fastkernels {words[0]}: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    except OSError as error:  # a directory that may not be read, a name that is too long, a full disk
+        print(f"fastkernels {words[0]}: {system_error(error)}", file=sys.stderr)
+    return USAGE_ERROR
 
 
 def overview() -> str:

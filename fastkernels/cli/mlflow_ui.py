@@ -14,7 +14,7 @@ from fastkernels.bench.tracking import EXPERIMENT, shown_uri, tracking_uri
 from fastkernels.bench.tracking.mlflow_store import MlflowStore
 from fastkernels.bench.tracking.uri import local_file
 from fastkernels.cli.ui_server import require_free, started
-from fastkernels.errors import TrackingError, shown
+from fastkernels.errors import TrackingError, install_command, shown
 
 HOST, PORT = "127.0.0.1", 5000
 _NEEDS = ("mlflow", "flask", "uvicorn")
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     missing = [name for name in _NEEDS if find_spec(name) is None]
     if missing:
         raise TrackingError(f"the page needs {', '.join(missing)}, which is not installed: "
-                            "pip install 'pytest-fastkernels[mlflow]'")
+                            f"{install_command('mlflow')}")
     require_free(args.host, args.port)
     if not _is_loopback(args.host):
         _say(f"warning: --host {args.host} can be reached from other machines, and MLflow asks for no password: "

@@ -10,6 +10,7 @@ from fastkernels.errors import ReportError, shown
 from fastkernels.report import NamedRun, page, read_run
 from fastkernels.report.figures import require_extra
 from fastkernels.report.formats import plural
+from fastkernels.results.files import write_whole
 
 DEFAULT_RESULTS = Path("bench/results/kernels.json")
 """Where `pytest --fk-...` writes its results."""
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     runs = [read_run(path) for path in paths]
     text = page(runs)
     try:
-        output.write_text(text, encoding="utf-8")
+        write_whole(output, text.encode())
     except OSError as error:
         raise ReportError(f"{shown(output)}: cannot be written: {error.strerror}") from error
     print(f"{shown(output)}: {_described(runs)}, {len(text.encode()) / 1e6:.2f} MB")

@@ -5,11 +5,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fastkernels.bench.isolate.sanitizer import TOOLS
 from fastkernels.bench.tracking import TrackedRun
+from fastkernels.results import Gate
 
 SOURCE_HASH, GRADED_HASH = "kernel_sha256.", "candidate_sha256."
 """Prefixes of the tags with an operator's hashes: of its source among the run's artifacts, and of that file together
 with the helpers that it imports."""
+KNOWN_GATES = (*map(str, Gate), *TOOLS)
+"""What `{op}_gate_{name}_passed` counts; it is named as if it were an operator's count."""
 PROVIDER_TAG = "baseline_provider."
 """Prefix of the tag that says what computed an operator's baseline."""
 
@@ -68,7 +72,8 @@ class Best:
 
 def ops_of(run: TrackedRun) -> tuple[str, ...]:
     """Operators that a run graded or wrote a kernel for, sorted."""
-    graded = {name.removesuffix("_passed") for name in run.metrics if name.endswith("_passed")}
+    counted = {name.removesuffix("_passed") for name in run.metrics if name.endswith("_passed")}
+    graded = counted - {f"{op}_gate_{gate}" for op in counted for gate in KNOWN_GATES}
     written = {name.removeprefix("gen_").removesuffix("_success") for name in run.metrics
                if name.startswith("gen_") and name.endswith("_success")}
     kept = {tag.removeprefix(SOURCE_HASH) for tag in run.tags if tag.startswith(SOURCE_HASH)}

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from fastkernels.errors import ModelError
+from fastkernels.errors import ModelError, install_command
 
 _HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
 FILES = ("*.json", "*.safetensors")
@@ -30,7 +30,7 @@ def _download(model_id: str, with_weights: bool) -> Path:
     except ImportError:
         raise ModelError(
             f"{model_id}: no such directory; fetching it from the Hugging Face hub needs huggingface_hub: "
-            "pip install 'pytest-fastkernels[hub]', or give the path of its directory"
+            f"{install_command('hub')}, or give the path of its directory"
         ) from None
     try:
         patterns = list(FILES if with_weights else FILES[:1])

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 from fastkernels.errors import did_you_mean, one_of
@@ -15,6 +15,7 @@ PHASES = ("decode", "prefill")
 LEVELS = (1, 2, 3, 4)
 SIZE_FORMS = "a number of at least 1 or an expression such as tokens, 4*tokens, tokens+1"
 PLAIN = "a number, text, a truth value, null, or a list or mapping of these"
+NO_NUMBER = "no number that a kernel can compute with; NaN and infinities are not allowed"
 
 _USE = re.compile(r"^(?P<model>.+)-tp(?P<tp>\d+)$")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -132,6 +133,15 @@ def _init_problems(path: str, init: Mapping[str, Any]) -> Iterator[Problem]:
             yield f"{path}.{key}", f"{value} is not a size of at least 1"
         elif not _is_plain(value):
             yield f"{path}.{key}", f"{value!r} is not {PLAIN}"
+        elif not _is_finite(value):
+            yield f"{path}.{key}", f"{value!r} is or holds {NO_NUMBER}"
+
+
+def _is_finite(value: object) -> bool:
+    """False where a plain value is or holds a NaN or an infinity."""
+    if isinstance(value, dict | list):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or isfinite(value)
 
 
 def _is_plain(value: object, within: tuple[int, ...] = ()) -> bool:
@@ -223,6 +233,8 @@ def _argument_problems(path: str, spec: InputRow) -> Iterator[Problem]:
             known = ", ".join(generator.arguments)
             nearest = did_you_mean(name, generator.arguments)
             yield f"{path}.{name}", f"unknown argument; {spec.values} takes {known}{nearest}"
+        elif name in ("std", "mean") and not _is_finite(value):
+            yield f"{path}.{name}", f"{value!r} is {NO_NUMBER}"
         elif name == "std" and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
             yield f"{path}.std", f"{value!r} is not a number over 0"
         elif name == "mean" and (isinstance(value, bool) or not isinstance(value, int | float)):
@@ -231,6 +243,8 @@ def _argument_problems(path: str, spec: InputRow) -> Iterator[Problem]:
             yield f"{path}.{name}", problem
         elif not _is_plain(value):
             yield f"{path}.{name}", f"{value!r} is not {PLAIN}"
+        elif not _is_finite(value):
+            yield f"{path}.{name}", f"{value!r} is or holds {NO_NUMBER}"
 
 
 def _size_problem(dim: object, counts: list[int]) -> str:

@@ -17,6 +17,9 @@ SLIDING = "sliding_attention"
 EXPERTS_KEYS = ("num_local_experts", "num_experts", "n_routed_experts")
 """Names of the number of routed experts: transformers saves some families under another than they were published."""
 
+LATENT_EPS = 1e-6
+"""Epsilon of the norms of compressed queries and keys in latent attention, whatever rms_norm_eps is."""
+
 ROPE_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "default": ((), ()),
     "linear": (("factor",), ()),

@@ -42,6 +42,7 @@ class Generator:
 
 GENERATORS: dict[str, Generator] = {
     "normal": Generator(optional=("std", "mean"), dtypes=_FLOATS),
+    "correction_bias": Generator(dtypes=_FLOATS),
     "rank_part": Generator(required=("ranks",), dtypes=_FLOATS, sizes=("ranks",)),
     "routed": Generator(
         required=("gate", "top_k"), dtypes=_FLOATS,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastkernels.errors import ManifestError, did_you_mean
+from fastkernels.errors import ManifestError, did_you_mean, install_command
 from fastkernels.manifest.config import ModelConfig
 from fastkernels.manifest.reader import read_config, short_name
 
@@ -35,7 +35,7 @@ def _download(model_id: str) -> Path:
     except ImportError:
         raise ManifestError(
             f"--config {model_id}: no such file; reading it from the Hugging Face hub needs huggingface_hub: "
-            "pip install 'pytest-fastkernels[hub]', or give the path of a config.json"
+            f"{install_command('hub')}, or give the path of a config.json"
         ) from None
     try:
         return Path(hf_hub_download(model_id, "config.json"))

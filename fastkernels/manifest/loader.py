@@ -70,9 +70,9 @@ def manifests_directory() -> Path:
     return Path(str(package.__file__)).parent
 
 
-def load_manifest(path: Path | None = None) -> Manifest:
+def load_manifest(path: str | Path | None = None) -> Manifest:
     """Read and check a manifest, by default the shipped one; ManifestError where it cannot be used."""
-    file = path or default_path()
+    file = default_path() if path is None else Path(path)
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:

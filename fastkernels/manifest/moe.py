@@ -38,7 +38,7 @@ def grouped_topk(shard: Shard) -> Iterator[Draft]:
         }
         inputs = {"gating_output": tensor("tokens", routing.num_experts, dtype=shard.config.dtype)}
         if routing.corrected:
-            inputs["e_score_correction_bias"] = tensor(routing.num_experts, dtype="float32", std=0.02)
+            inputs["e_score_correction_bias"] = tensor(routing.num_experts, dtype="float32", values="correction_bias")
         yield Draft("grouped_topk", ALL_TOKENS, init, inputs)
 
 
@@ -109,7 +109,7 @@ def fused_moe(shard: Shard) -> Iterator[Draft]:
     choice = {"top_k": routing.top_k, **_groups(shard)}
     inputs = {"hidden_states": tensor("tokens", config.hidden_size, dtype=config.dtype)}
     if routing.corrected:
-        inputs["e_score_correction_bias"] = tensor(routing.num_experts, dtype="float32", std=0.02)
+        inputs["e_score_correction_bias"] = tensor(routing.num_experts, dtype="float32", values="correction_bias")
         choice["correction"] = "e_score_correction_bias"
     inputs["router_logits"] = tensor(
         "tokens", routing.num_experts, dtype=config.dtype, values="router_logits", **choice)

@@ -18,6 +18,7 @@ from fastkernels.manifest.drafts import (
     tensor,
     times,
 )
+from fastkernels.manifest.facts import LATENT_EPS
 from fastkernels.manifest.shard import Shard
 
 RAGGED_SEQUENCES = 8
@@ -45,7 +46,7 @@ def _norm(shard: Shard, op: str) -> Iterator[Draft]:
         for variant, wide in (("q_a_norm", latent.q_lora_rank), ("kv_a_norm", latent.kv_lora_rank)):
             if wide:
                 x = sliced(tensor("tokens", wide, dtype=config.dtype), shard.latent_size)
-                yield Draft(op, ALL_TOKENS, {**init, "hidden_size": wide}, {"x": x}, variant)
+                yield Draft(op, ALL_TOKENS, {**init, "hidden_size": wide, "eps": LATENT_EPS}, {"x": x}, variant)
 
 
 rms_norm, gemma_rms_norm, layer_norm = (

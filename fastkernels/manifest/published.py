@@ -68,7 +68,8 @@ def settle(data: Mapping[str, Any], source: str) -> Published:
     if problems:
         raise ManifestError("\n".join(problems))
     values = {key: value for key, value in {**family.defaults, **published}.items() if key not in family.ignored}
-    return Published(source, architecture, family, {**values, "architectures": data["architectures"]})
+    kind = {"model_type": family.model_types[0]} if family.model_types and not values.get("model_type") else {}
+    return Published(source, architecture, family, {**values, **kind, "architectures": data["architectures"]})
 
 
 def find_architecture(data: Mapping[str, Any], source: str) -> str:

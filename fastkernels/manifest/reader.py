@@ -18,6 +18,7 @@ ACTIVATIONS = {
 """Config names of activations -> (operator, its `approximate` argument)."""
 
 DTYPES = ("bfloat16", "float16", "float32")
+MOST_LAYERS = 10_000
 UNREAD = ("architectures", "dtype", "torch_dtype")
 """Keys that models are built from and no layer reads."""
 
@@ -241,6 +242,8 @@ class _Reader:
     def check_no_rope_layers(self) -> None:
         """Refuse marks of layers without positions that are not one 0 or 1 a layer."""
         count, marks = self.size("num_hidden_layers"), self.data.get("no_rope_layers")
+        if not self.family.nope_interval:
+            return
         if marks is None:
             self.size("no_rope_layer_interval", 1)
         elif not isinstance(marks, list) or len(marks) < count or any(mark not in (0, 1) for mark in marks):
@@ -249,6 +252,8 @@ class _Reader:
     def check_layer_types(self) -> None:
         """Refuse layer types that the architecture does not have, and windows without a width."""
         count, types = self.size("num_hidden_layers"), self.data.get("layer_types")
+        if count > MOST_LAYERS:
+            raise self.fail("num_hidden_layers", f"{count} is over {MOST_LAYERS}, more than any model has")
         for key in ("max_window_layers", "sliding_window_pattern"):
             self.count(key)
         self.flag("use_sliding_window")

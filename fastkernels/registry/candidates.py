@@ -47,14 +47,14 @@ class Candidates:
     """The files as they were read, for the import graph."""
 
     @classmethod
-    def load(cls, directory: Path | None, baseline: Path | None = None) -> "Candidates":
+    def load(cls, directory: str | Path | None, baseline: Path | None = None) -> "Candidates":
         """Read a candidate directory, by default `tasks/candidate` of the installed package.
 
         CandidateError for a directory that is missing or not laid out as the baseline is, and for a file that
         matches no baseline operator. What is wrong within a file is its `problem`, so that the others are graded.
         """
         root = baseline or baseline_root()
-        chosen = (root.parent / "candidate" if directory is None else directory).absolute()
+        chosen = (root.parent / "candidate" if directory is None else Path(directory)).absolute()
         if directory is None and not chosen.is_dir():
             return cls({})
         if directory is not None:

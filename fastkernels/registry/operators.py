@@ -38,8 +38,9 @@ def baseline_root() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def discover(root: Path) -> dict[str, OperatorFile]:
+def discover(root: str | Path) -> dict[str, OperatorFile]:
     """Return the operators below `root` by module, such as `L1.rms_norm`; files named `_*` are helpers."""
+    root = Path(root)
     sources = TaskSources(TaskTree(root))
     return {module: read_operator(sources, module, path) for module, path in operator_paths(root).items()}
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastkernels.report.compare import Comparison, Group, Pair, Status, compare
+from fastkernels.report.compare import FAILURES, Comparison, Group, Pair, Status, compare
 from fastkernels.report.comparison_text import interval, moved
 from fastkernels.report.formats import plural, shorten, signed_percent
 from fastkernels.report.heat_map import geometric_mean
@@ -14,6 +14,8 @@ from fastkernels.report.runs import NamedRun
 from fastkernels.report.summary import device_of
 from fastkernels.results import KernelBenchResult, KernelSource, ScenarioResult
 
+HEADLINE_OPERATORS = 3
+"""Operators that the page's headline names for each kind of change."""
 MAX_ROWS = 30
 """Scenarios shown of each kind; the command `fastkernels compare --all` has the rest."""
 MAX_SOURCE_DIFF = 8000
@@ -89,6 +91,8 @@ class Diff:
 
     names: tuple[str, str]
     """Names of both runs."""
+    headline: str
+    """What got worse, with the operators at fault; else what got better, or that nothing did."""
     comparison: Comparison
     """The comparison behind it."""
     verdict: str
@@ -131,8 +135,9 @@ def diff(first: NamedRun, last: NamedRun) -> Diff:
             times.append((str(status), found.counts[status], tuple(_time_row(*row) for row in rows[:MAX_ROWS]),
                           len(rows[MAX_ROWS:])))
     parts = [_part_row(group) for group in found.telling_groups if not group.is_whole]
-    return Diff((first.name, last.name), found, _verdict(found), tuple(map(str, _COUNTED)), tuple(_operators(found)),
-                tuple(parts), tuple(reasons), tuple(times), tuple(_sources(first.result, last.result)))
+    return Diff((first.name, last.name), _headline(found), found, _verdict(found), tuple(map(str, _COUNTED)),
+                tuple(_operators(found)), tuple(parts), tuple(reasons), tuple(times),
+                tuple(_sources(first.result, last.result)))
 
 
 def history(runs: Sequence[NamedRun]) -> History | None:
@@ -153,6 +158,25 @@ def history(runs: Sequence[NamedRun]) -> History | None:
 
 def _passed(results: Sequence[ScenarioResult]) -> str:
     return f"{sum(result.verdict.ok for result in results):,} of {len(results):,}"
+
+
+def _headline(found: Comparison) -> str:
+    """`Worse: 8 newly failing (rms_norm), 25 slower (linear, up to +20.0 %)`."""
+    if not found.failures:
+        better = [_told(found, status) for status in (Status.FASTER, Status.NEWLY_PASSING) if found.counts[status]]
+        return f"Not worse: {', '.join(better)}" if better else "Not worse: nothing changed"
+    worse = [_told(found, status) for status in FAILURES if found.counts[status]]
+    return f"Worse: {', '.join(worse)}" if worse else f"Worse: {found.failures[0]}"
+
+
+def _told(found: Comparison, status: Status) -> str:
+    pairs = found.having(status)
+    ops = list(dict.fromkeys(pair.known.op for pair in pairs))
+    more = f" +{len(ops) - HEADLINE_OPERATORS}" if len(ops) > HEADLINE_OPERATORS else ""
+    where = ", ".join(ops[:HEADLINE_OPERATORS]) + more
+    moves = [pair.change.slowdown for pair in pairs if pair.change] if status in _TIMED else []
+    most = f", up to {signed_percent(max(moves, key=abs))}" if moves else ""
+    return f"{found.counts[status]:,} {status} ({where}{most})"
 
 
 def _verdict(found: Comparison) -> str:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 FILTERS = ("limit_percent", "seconds", "ratio", "digits", "percent", "plural")
 """Functions of `formats` that the templates use."""
-OPEN_CELLS = 900
-"""Heat maps are open from the start as long as they have no more cells than this together."""
+OPEN_CELLS = 5000
+"""Heat maps are open from the start as long as they have no more cells than this together; the first one always is."""
 
 
 def page(runs: Sequence[NamedRun]) -> str:
@@ -78,10 +78,10 @@ def _by_operator(
 ) -> list[tuple[OperatorRow, list[HeatMap], bool]]:
     """Each operator with its maps and whether they are open: failing operators first, within the bound on cells."""
     groups = {(row.op, row.level): [m for m in maps if (m.op, m.level) == (row.op, row.level)] for row in operators}
-    cells, is_open = 0, set()
+    cells, is_open = 0, set[tuple[str, int]]()
     for row in sorted(operators, key=lambda row: not row.failed):
         own = sum(heat_map.cells for heat_map in groups[row.op, row.level])
-        if cells + own <= OPEN_CELLS:
+        if not is_open or cells + own <= OPEN_CELLS:
             cells += own
             is_open.add((row.op, row.level))
     return [(row, groups[row.op, row.level], (row.op, row.level) in is_open) for row in operators]

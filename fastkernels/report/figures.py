@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from fastkernels.errors import ReportError
+from fastkernels.errors import ReportError, install_command
 from fastkernels.report import errors_plot, roofline, samples_plot
 from fastkernels.report.summary import device_of
 from fastkernels.results import KernelBenchResult
@@ -29,4 +29,4 @@ def require_extra(find: Callable[[str], object] = find_spec) -> None:
     missing = [name for name in EXTRA if find(name) is None]
     if missing:
         raise ReportError(f"reports need {' and '.join(missing)}, which is not installed: "
-                          "pip install 'pytest-fastkernels[report]'")
+                          f"{install_command('report')}")

@@ -6,9 +6,11 @@ import inspect
 import json
 import math
 import os
+import stat
 import tempfile
 import textwrap
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -25,14 +27,28 @@ _NON_FINITE = ("NaN", "Infinity", "-Infinity")
 """How JSON, which has no such numbers, holds them: an error ratio is infinite where a NaN stands."""
 
 
-def write_result(path: Path, result: KernelBenchResult) -> None:
-    """Write the results file, whole or not at all (a temporary file beside it is renamed)."""
-    text = json.dumps(to_json(result), indent=1, allow_nan=False).encode()
+def write_result(path: str | Path, result: KernelBenchResult) -> None:
+    """Write the results file, whole or not at all; OSError where it cannot be written."""
+    write_whole(Path(path), json.dumps(to_json(result), indent=1, allow_nan=False).encode() + b"\n")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all: a temporary file beside it is renamed once the disk has it.
+
+    Its folder is made; a link is followed, and a device or a pipe written to. OSError where that is not possible.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            path.write_bytes(content)
+            return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(text + b"\n")
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp's are for the owner alone
@@ -42,10 +58,11 @@ def write_result(path: Path, result: KernelBenchResult) -> None:
         raise
 
 
-def read_result(path: Path) -> KernelBenchResult:
+def read_result(path: str | Path) -> KernelBenchResult:
     """Read a results file; ResultsError for a file that is missing, no JSON, of another version or of another form."""
     from pydantic import ValidationError
 
+    path = Path(path)
     try:
         data = json.loads(path.read_bytes())
     except OSError as error:

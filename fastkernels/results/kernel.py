@@ -236,12 +236,16 @@ class ScenarioResult:
     """Deployment gates that were tried, by name; none where the outputs were not right. They change no verdict."""
     evidence: str = ""
     """Traceback, worker output or signature difference."""
+    output: str = ""
+    """The last of what the candidate's process printed on standard output and standard error meanwhile."""
     seed: int = 0
     """Seed of the run's draws."""
     wall_s: float = 0.0
     """Seconds that grading took, without waiting for other graders; about 0 for a finding that was taken over."""
     overhead_s: float = 0.0
     """Part of wall_s in which no graded code ran."""
+    dump: str = ""
+    """Script that shows the call that went wrong; empty where none was asked for, or nothing went wrong in a call."""
     reproduce: str = ""
     """A command line that grades this scenario again."""
 

@@ -19,6 +19,9 @@ which JSON does not have, are the words `"NaN"`, `"Infinity"`, `"-Infinity"`.
   `ResultsError`.
 - `schema_version` rises when a field changes its meaning or goes; new fields with a default keep it, and readers pass
   over fields that they do not know.
+- Texts are plain: colours are taken off, and what no terminal, XML file or UTF-8 holds (control characters, lone
+  surrogates) stands in words, such as `\\x1b`.
+- Each address stands once in `results`.
 - A `timing` exists only where the outputs were right (`passed`, `too_slow`).
 - A log line is kept by a resumed run where `conditions` (hash of settings and of every candidate file that the operator
   reaches) and `shape_key` are equal.

@@ -5,6 +5,7 @@ import re
 from fastkernels.errors import ModelError, one_of
 from fastkernels.manifest.facts import (
     FULL,
+    LATENT_EPS,
     SLIDING,
     has_experts,
     has_positions,
@@ -20,8 +21,9 @@ from fastkernels.manifest.facts import (
 )
 
 __all__ = [
-    "FULL", "SLIDING", "check_choice", "has_experts", "has_positions", "head_size", "latent_scale", "layer_index",
-    "layer_type", "norm_eps", "num_experts", "num_kv_heads", "optional", "rope_parameters", "sliding_window",
+    "FULL", "LATENT_EPS", "SLIDING", "check_choice", "has_experts", "has_positions", "head_size", "latent_scale",
+    "layer_index", "layer_type", "norm_eps", "num_experts", "num_kv_heads", "optional", "rope_parameters",
+    "sliding_window",
 ]  # fmt: skip
 
 

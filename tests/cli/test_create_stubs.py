@@ -8,6 +8,7 @@ from results_by_hand import rms_norm
 from suite import exhaustive
 
 from fastkernels.bench.kernels import GraderSettings, KernelGrader
+from fastkernels.cli import create_stubs
 from fastkernels.cli.main import main
 from fastkernels.registry import Candidates, Overlay, baseline_root, discover
 from fastkernels.results import Verdict
@@ -36,6 +37,19 @@ def tiny(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(MANIFEST)
     return ["create-stubs", "--model", "tiny", "--manifest", "tiny.yaml", "--output", "mine"]
+
+
+@pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])
+def test_nothing_is_written_among_installed_packages(tiny, tmp_path, monkeypatch, capsys, folder):
+    installed = tmp_path / "lib" / folder / "fastkernels" / "tasks"
+    assert main([*tiny[:-1], str(installed)]) == 4
+    assert "belongs to the installed packages" in capsys.readouterr().err
+    monkeypatch.setattr(create_stubs, "baseline_root", lambda: installed / "baseline")
+    assert main(tiny[:-2]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("my_kernels/L1/rms_norm.py: rms_norm\n")
+    assert "--fk-candidates=my_kernels" in said
+    assert not installed.exists()
 
 
 def filled(path: Path) -> str:

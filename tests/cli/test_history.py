@@ -16,7 +16,8 @@ from fastkernels.bench.tracking import TrackedRun, Tracker
 from fastkernels.cli import history, history_tables
 from fastkernels.cli.columns import WIDTH
 from fastkernels.cli.main import main
-from fastkernels.cli.tracked import best_records, records
+from fastkernels.cli.tracked import best_records, ops_of, records
+from fastkernels.errors import install_command
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +228,7 @@ def test_without_mlflow_the_command_says_what_to_install(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert done.stderr == ("fastkernels history: tracked runs are kept with mlflow, which is not installed: "
-                           "pip install 'pytest-fastkernels[mlflow]'\n")
+                           f"{install_command('mlflow')}\n")
 
 
 def test_a_reader_that_has_had_enough_is_no_error(ids):
@@ -314,3 +315,13 @@ def test_no_line_is_too_wide_and_no_name_breaks_the_table():
         assert max(map(len, lines)) == WIDTH, lines
         assert "\x1b" not in lines[1]
         assert "f" * 8 in lines[1]
+
+
+def test_gates_are_no_operators():
+    counts = {f"rms_norm_gate_{gate}_{outcome}": 460.0 for gate in ("strided", "compile", "memcheck")
+              for outcome in ("passed", "failed")}
+    counts |= {"rms_norm_gate_up_passed": 5.0, "rms_norm_gate_up_failed": 1.0}  # an operator may be called so
+    run = tracked(metrics={**tracked().metrics, **counts})
+    assert ops_of(run) == ("rms_norm", "rms_norm_gate_up")
+    [row] = cells("\n".join(history_tables.recent([run])))
+    assert (row["what"], row["passed"], row["failed"]) == ("rms_norm +1 llama31-8b L1", "8", "1")

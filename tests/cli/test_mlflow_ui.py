@@ -13,6 +13,7 @@ from mlflow_server import free_port
 
 from fastkernels.cli import mlflow_ui, ui_server
 from fastkernels.cli.main import main
+from fastkernels.errors import install_command
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_a_teams_server_has_a_page_of_its_own(refused, monkeypatch, uri, shown):
 def test_without_mlflow_the_command_says_what_to_install(refused, monkeypatch, absent):
     monkeypatch.setattr(mlflow_ui, "find_spec", lambda name: None if name == absent else find_spec(name))
     assert refused() == (f"fastkernels mlflow-ui: the page needs {absent}, which is not installed: "
-                         "pip install 'pytest-fastkernels[mlflow]'\n")
+                         f"{install_command('mlflow')}\n")
 
 
 @pytest.mark.parametrize(("host", "warned"), [

@@ -9,6 +9,7 @@ import pytest
 from results_by_hand import passed
 
 from fastkernels.cli.main import main
+from fastkernels.errors import install_command
 from fastkernels.results import KernelBenchResult, write_result
 
 
@@ -122,4 +123,4 @@ def test_without_the_extra_the_command_says_what_to_install(results):
     done = subprocess.run([sys.executable, "-c", code], cwd=results, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert done.stderr == ("fastkernels report: reports need matplotlib, which is not installed: "
-                           "pip install 'pytest-fastkernels[report]'\n")
+                           f"{install_command('report')}\n")

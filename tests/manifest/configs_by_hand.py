@@ -116,6 +116,7 @@ READ: dict[str, Config] = {
     "two-names-of-one-type": config("mistral", sliding_window=None,
                                     rope_scaling={"type": "linear", "rope_type": "linear", "factor": 2.0}),
     # what a config leaves out
+    "no-model-type": config("llama", model_type=None, sliding_window=12),
     "llama-bare": config("llama", num_key_value_heads=ABSENT, head_dim=None, rope_scaling=None),
     "qwen3-moe-some-dense": config("qwen3_moe", decoder_sparse_step=2, mlp_only_layers=[1], num_hidden_layers=4),
     "mixtral-base-of-its-own": config("mixtral", num_experts=8),
@@ -124,6 +125,7 @@ READ: dict[str, Config] = {
                                  q_lora_rank=None, n_shared_experts=1, attention_bias=True),
     "deepseek-v3-bare": config("deepseek_v3", num_hidden_layers=4, first_k_dense_replace=ABSENT, n_group=ABSENT,
                                topk_group=ABSENT),
+    "deepseek-v3-epsilon": config("deepseek_v3", rms_norm_eps=1e-2, attention_bias=True),
     "deepseek-v3-yarn": config("deepseek_v3", max_position_embeddings=128, rope_interleave=False, rope_scaling={
         **YARN, "beta_fast": 1.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0}),
     # keys that change nothing
@@ -223,6 +225,7 @@ REFUSED: dict[str, tuple[Config, str]] = {
     "windows-not-used": (config("qwen2", layer_types=[WINDOW] * 3, sliding_window=12), "use_sliding_window: not true"),
     "windows-without-width": (config("gpt_oss", sliding_window=None), "sliding_window: missing"),
     "a-width-of-text": (config("mistral", sliding_window="wide"), "sliding_window: 'wide' is not a whole number"),
+    "too-many-layers": (config("llama", num_hidden_layers=10**9), "num_hidden_layers: 1000000000 is over 10000"),
     "no-layers": (config("llama", num_hidden_layers=ABSENT), "num_hidden_layers: missing"),
     "no-layer-with-experts": (config("deepseek_v3", first_k_dense_replace=3),
                               "num_hidden_layers: no layer of them has ex"),

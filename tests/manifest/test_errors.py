@@ -189,9 +189,10 @@ GENERATORS = [
     (
         "dtype: bfloat16, values: normal",
         "dtype: bfloat16, values: normals",
-        f"{ENTRY}.inputs.x.values: 'normals' is not one of normal, rank_part, routed, router_logits, routing_weights, "
-        "topk_ids, expert_choices, sorted_token_ids, block_experts, padded_rows, literal, positions, token_ids, "
-        "slot_mapping, block_table, seqused_k, cu_seqlens, longest, same_as, batch_slots, batch_positions, key_slots. "
+        f"{ENTRY}.inputs.x.values: 'normals' is not one of normal, correction_bias, rank_part, routed, router_logits, "
+        "routing_weights, topk_ids, expert_choices, sorted_token_ids, block_experts, padded_rows, literal, positions, "
+        "token_ids, slot_mapping, block_table, seqused_k, cu_seqlens, longest, same_as, batch_slots, batch_positions, "
+        "key_slots. "
         "Did you mean 'normal'?",
     ),
     (
@@ -225,6 +226,9 @@ GENERATORS = [
         f"{ENTRY}.inputs.x.args.ranks: missing; rank_part needs it",
     ),
     ("args: {std: 0.5}", "args: {mean: four}", f"{STORE}.inputs.key_cache.args.mean: 'four' is not a number"),
+    ("args: {std: 0.5}", "args: {std: .nan}",
+     f"{STORE}.inputs.key_cache.args.std: nan is no number that a kernel can compute with; NaN and infinities are not "
+     "allowed"),
     ("args: {std: 0.5}", "args: {std: -1}", f"{STORE}.inputs.key_cache.args.std: -1 is not a number over 0"),
     ("args: {slots: 64*tokens+128}", "args: {slots: 0}", f"{STORE}.inputs.slot_mapping.args.slots: 0 is not {SIZE}"),
     (

@@ -275,6 +275,18 @@ def test_no_position_lies_past_the_last(positions, keys, prefill, mixed):
         assert longest["value"] <= positions
 
 
+@pytest.mark.parametrize(("window", "keys"), [(512, 1024), (2047, 4080), (4096, 8192), (32768, 32768)])
+def test_a_window_of_any_width_has_contexts_of_whole_pages_within_the_positions(window, keys):
+    config = json.loads((MODELS / "mistral-7b-v03.json").read_text()) | {"sliding_window": window}
+    text = generate([parse_config(config, "c.json", "windowed", "me/Windowed")], tps=(1,))
+    manifest = parse_manifest(text, Path("windowed.yaml"))
+    for op in ("flash_attn_decode", "llama_attention"):
+        scenarios = manifest.scenarios(Selection(targets=(op,), seqlens=(8,)))
+        inputs = {spec.name.removeprefix("context."): spec for spec in scenarios[0].inputs}
+        assert inputs["seqused_k"].args["max"] == keys
+        assert inputs["block_table"].shape[1] * 16 == keys
+
+
 def test_pairs_of_a_rotated_key_lie_side_by_side_unless_the_config_says_otherwise():
     data = json.loads((MODELS / "deepseek-v3.json").read_text())
     for extra, is_neox_style in (({}, False), ({"rope_interleave": False}, True)):

@@ -36,7 +36,8 @@ def test_short_name(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, short in NAMES.items() if short])
 def test_a_manifest_reads_back_as_it_was_written(name: str, tmp_path: Path) -> None:
     short, file = NAMES[name], tmp_path / "m.yaml"
-    file.write_text(generate([parse_config(config("gpt_oss"), "c.json", short, name)], tps=(1,), options=f" {name!r}"))
+    read = parse_config(config("llama"), "c.json", short, name)
+    file.write_text(generate([read], tps=(1,), options=f" {name!r}", levels=(1, 3)))
     manifest = load_manifest(file)
     assert {model.name: model.model_id for model in manifest.models.values()} == {short: name}
     assert yaml.safe_load(file.read_text()) == load_plain(file.read_text())

@@ -1,11 +1,13 @@
 """A tiny manifest, a project without test files, and pytest runs in it."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import matplotlib.figure  # noqa: F401
 import pytest
+from ended_runs import HOME, own_locks
 
 # imported here once, matplotlib too: pytester takes modules that a run imported out of sys.modules again
 import pytest_fastkernels.grading
@@ -117,6 +119,16 @@ def project(bare: Project) -> Project:
     """A project with the fake grader: every scenario passes."""
     bare.fake()
     return bare
+
+
+@pytest.fixture
+def warm(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real graders share the starters of this process, which have torch imported, and wait for no other process's.
+
+    pytester sets another HOME, by which starters differ.
+    """
+    monkeypatch.setenv("HOME", HOME)
+    monkeypatch.setattr(tempfile, "tempdir", own_locks(pytester.path))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 from fastkernels import __version__
 from fastkernels.cli import kernels
 from fastkernels.cli.main import main
+from fastkernels.options import OPTIONS
 
 
 def options(*words: str) -> list[str]:
@@ -22,16 +23,30 @@ def options(*words: str) -> list[str]:
     (["--target", "rms_norm", "silu_and_mul", "--tp", "1", "4"],
      ["--fk-target=rms_norm", "--fk-target=silu_and_mul", "--fk-tp=1", "--fk-tp=4"]),
     (["--model", "llama31", "--category", "llm", "--level", "1,2"],
-     ["--fk-model=llama31", "--fk-category=llm", "--fk-level=1,2"]),
+     ["--fk-level=1,2", "--fk-model=llama31", "--fk-category=llm"]),
     (["--list", "--level", "1"], ["--fk-level=1", "--fk-list"]),
     (["--map"], ["--fk-map"]),
     (["--self-test", "--num-warmup", "3", "--num-runs", "20", "--output-json", "o.json"],
-     ["--fk-num-warmup=3", "--fk-num-runs=20", "--fk-output-json=o.json", "--fk-self-test"]),
-    (["--target", "rms_norm", "--", "-n", "8", "--fk-seqlen=512"],
-     ["--fk-target=rms_norm", "-n", "8", "--fk-seqlen=512"]),
+     ["--fk-self-test", "--fk-num-warmup=3", "--fk-num-runs=20", "--fk-output-json=o.json"]),
+    (["--target", "rms_norm", "--seqlen", "1", "512", "--", "-n", "8", "--fk-seqlen=512"],
+     ["--fk-target=rms_norm", "--fk-seqlen=1", "--fk-seqlen=512", "-n", "8", "--fk-seqlen=512"]),
+    (["--model", "qwen3", "--no-timing", "--device", "cpu", "--dump", "d"],
+     ["--fk-model=qwen3", "--fk-device=cpu", "--fk-no-timing", "--fk-dump=d"]),
 ])
 def test_options_become_pytests(words, expected):
     assert options(*words) == expected
+
+
+def test_the_command_has_every_option_of_the_plugin_and_hands_it_on():
+    for option in OPTIONS:
+        words = [option.word] if option.metavar is None else [option.word, "1"]
+        given = [option.flag] if option.metavar is None else [f"{option.flag}=1"]
+        assert [word for word in options(*words) if word.startswith(option.flag)][-1:] == given
+    parser = argparse.ArgumentParser()
+    kernels.add_parser(parser.add_subparsers())
+    text = parser._subparsers._group_actions[0].choices["kernels"].format_help()
+    assert "--fk-" not in text
+    assert "\n  --seqlen TOKENS" in text
 
 
 def test_without_filters_every_operator_with_a_candidate_is_graded():

@@ -53,12 +53,19 @@ def test_last_failed_and_failed_first(project):
     project.run("--fk-level=1", "--lf").assert_outcomes(passed=1, deselected=8)
 
 
-def test_junitxml_names_the_address(project):
+@pytest.mark.parametrize("xdist", [(), ("-n2",)])
+def test_junitxml_names_the_address_its_operator_and_what_was_found(project, xdist):
     project.fake(tp2_s8="wrong_values")
-    project.run("--fk-level=1", "--junitxml=out.xml")
+    project.run("--fk-level=1", "--junitxml=out.xml", *xdist)
     cases = {case.get("name"): case for case in ET.parse(project.path / "out.xml").iter("testcase")}
     assert sorted(cases) == sorted(ALL)
-    assert "reproduce: " in cases["rms_norm[tiny-a-tp2-s8]"].find("failure").text
+    failed = cases["rms_norm[tiny-a-tp2-s8]"]
+    assert "reproduce: " in failed.find("failure").text
+    assert {case.get("classname") for case in cases.values()} == {"L1.rms_norm", "L1.silu_and_mul"}
+    named = {one.get("name"): one.get("value") for one in failed.iter("property")}
+    assert named == {"op": "rms_norm", "model": "tiny-a", "tp": "2", "tokens": "8", "verdict": "wrong_values"}
+    passed = {one.get("name"): one.get("value") for one in cases["rms_norm[tiny-a-tp1-s1]"].iter("property")}
+    assert passed["speedup"] == "1.5"
 
 
 @pytest.mark.parametrize("prefix", ["", "./"])

@@ -33,11 +33,20 @@ def test_without_options_candidates_select(project, xdist):
     assert len(project.results()["results"]) == 6
 
 
-def test_without_options_and_candidates_the_error_says_what_selects(project):
+def test_where_nothing_is_selected_the_tests_skip_and_say_what_selects(project):
+    project.pytester.makepyfile(test_own=TEST, test_other="def test_other(): pass")
+    result = project.run("-rs", manifest=False)
+    result.assert_outcomes(skipped=1, passed=1)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["SKIPPED * fk_scenario: nothing to grade: there is no candidate. Select *"])
+    result.stdout.no_fnmatch_line("*no scenario was graded*")
+
+
+def test_a_wrong_selection_is_an_error_and_no_skip(project):
     project.pytester.makepyfile(test_own=TEST)
-    result = project.run("test_own.py")
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["fk_scenario: nothing to grade: there is no candidate. Select scenarios with --fk-*"])
+    result = project.run("test_own.py", "--fk-target=rmsnorm")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*Did you mean 'rms_norm'?*"])
 
 
 def test_a_bad_verdict_may_be_left_to_the_test(project):

@@ -40,7 +40,8 @@ def test_a_right_and_a_wrong_candidate(bare, rms_norm, xdist):
         "return normed.to(x.dtype) if", "normed[..., -1] = 0\n        return normed.to(x.dtype) if"))
     result = bare.run(*FAST, "--fk-candidates=kernels", "--fk-model=tiny-b", *xdist)
     result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(["wrong_values: *", "worst element: output[[]*31[]] is 0, expected *", "candidate: *",
+    result.stdout.fnmatch_lines(["wrong_values: output (element *, 31): expected *, got 0 *", "allowed: atol *",
+                                 "candidate: *",
                                  "reproduce: *--fk-candidates=kernels *--fk-seed=*"])
     assert set(verdicts(bare).values()) == {Verdict.WRONG_VALUES}
 
@@ -48,7 +49,7 @@ def test_a_right_and_a_wrong_candidate(bare, rms_norm, xdist):
 def test_the_reproducing_command_reproduces(bare, rms_norm):
     bare.candidate(text=rms_norm.replace("self.eps)", "0.1)"))
     first = bare.run(*FAST, "--fk-candidates=kernels", "--fk-model=tiny-b", "--fk-seqlen=8")
-    worst = next(line for line in first.outlines if line.startswith("worst element: "))
+    worst = next(line for line in first.outlines if line.startswith("wrong_values: "))
     command = next(line for line in first.outlines if line.startswith("reproduce: "))
     words = [word.strip("'") for word in command.split() if word.startswith(("'rms_norm[", "--fk"))]
     again = bare.run(*[w for w in words if "manifest" not in w])

@@ -23,8 +23,8 @@ FAILURE = [
     "    line 10",
     "    line 29",
     "reproduce: *pytest *'rms_norm[[]tiny-a-tp1-s8[]]' --fk-candidates=kernels --fk-manifest=tiny.yaml --fk-seed=7",
-    "*_ rms_norm[[]tiny-a-tp2-s8[]] _*",
-    "graded as rms_norm[[]tiny-a-tp1-s8[]], which has the same shapes",
+    "*- the same finding in 1 more scenario (-v words each) -*",
+    "rms_norm[[]tiny-a-tp2-s8[]]",
 ]
 
 
@@ -40,25 +40,28 @@ def test_a_failure_names_the_element_and_how_to_reproduce_it(project, xdist):
                                  "FAILED rms_norm[[]tiny-a-tp1-s8[]] - Failed: wrong_values: 1 of 4096 *"])
 
 
-def test_one_line_for_each_operator_and_model(project):
+def test_one_line_for_each_operator_and_model(project, monkeypatch):
+    monkeypatch.setattr(report, "ROWS_LIVE", 0)
     project.fake(tiny_b_tp1_s8="wrong_values")
     result = project.run("--fk-level=1")
     result.stdout.fnmatch_lines([
-        "rms_norm * tiny-a * 4 passed (2 by equal shape)  self-test  1.50x  500 ms",
-        "rms_norm * tiny-b * 1 passed, 1 wrong_values  self-test  1.50x  500 ms",
+        "rms_norm * tiny-a * 4 passed (2 by equal shape)  self-test  1.50x  500 ms  about * left",
+        "rms_norm * tiny-b * 1 passed, 1 wrong_values  self-test  1.50x  500 ms  about * left",
         "silu_and_mul * tiny-a * 1 passed  self-test  1.50x  250 ms"], consecutive=True)
 
 
 @pytest.mark.parametrize("xdist", [(), ("-n1",)])
-def test_many_failures_do_not_bury_the_table(project, monkeypatch, xdist):
-    monkeypatch.setattr(report, "SHOWN_FAILURES", 2)
+def test_equal_findings_are_worded_once(project, xdist):
     project.fake(tiny_a_tp="wrong_values", tiny_b_tp1_s8="crashed")
     result = project.run("--fk-target=rms_norm", "--fk-seed=7", *xdist)
     result.assert_outcomes(passed=1, failed=5, deselected=0 if xdist else 2)
     shown = [line.split()[1] for line in result.outlines if line.startswith("FAILED ")]
     assert shown == ["rms_norm[tiny-a-tp1-s1]", "rms_norm[tiny-b-tp1-s8]"]  # different findings first
     assert result.stdout.str().count("reproduce:") == 2
-    result.stdout.fnmatch_lines(["3 of 5 failures not shown (-v shows all, the results file holds all)"])
+    result.stdout.fnmatch_lines([
+        "*- the same finding in 3 more scenarios (-v words each) -*",
+        "rms_norm[[]tiny-a-tp1-s8[]], rms_norm[[]tiny-a-tp2-s1[]], rms_norm[[]tiny-a-tp2-s8[]]",
+        "3 of 5 failures not shown: 3 alike with one that is shown (-v shows all, the results file holds all)"])
     assert len([r for r in project.results()["results"] if r["verdict"] != "passed"]) == 5
     assert project.run("--fk-target=rms_norm", "-v").stdout.str().count("reproduce:") == 5
 
@@ -137,7 +140,8 @@ def test_a_line_while_long_work_runs(project, args):
     path = project.path / "conftest.py"
     path.write_text(path.read_text() + "\nfrom pytest_fastkernels import progress\nprogress.QUIET_PLAIN_S = 0.0\n")
     project.run("--fk-target=rms_norm", "--fk-model=tiny-b", *args, subprocess=True).stdout.fnmatch_lines(
-        ["fastkernels: 1 of 2 graded in * s, rms_norm[[]tiny-b-tp1-s8[]] for * s", "rms_norm * tiny-b * 2 passed *"])
+        ["fastkernels: 1 of 2 graded in * s, rms_norm[[]tiny-b-tp1-s8[]] for * s, about * left",
+         "rms_norm[[]tiny-b-tp1-s8[]] self-test *"])
 
 
 def result(number: int, verdict: Verdict = Verdict.PASSED, **changes: object) -> ScenarioResult:
@@ -231,7 +235,7 @@ def test_a_long_build_is_shown_as_compiling(monkeypatch, tmp_path):
     grader = KernelGrader(GraderSettings(device="cpu"), lock_dir=tmp_path)
     fk = SimpleNamespace(grader=grader, record=SimpleNamespace(results=[], expected={"a": 1}, wall_s=2.0))
     shown = report.Report.__new__(report.Report)
-    shown.fk, shown.running = fk, {}
+    shown.fk, shown.running, shown.estimate = fk, {}, None
     with builds.building("L1.rms_norm"):
         assert "compiling" not in shown._describe()
         monkeypatch.setattr("pytest_fastkernels.grading.COMPILING_S", 0.0)

@@ -11,7 +11,7 @@ def test_without_a_candidate_the_baseline_is_graded_and_labelled(project):
     result = project.run("--fk-level=1")
     result.assert_outcomes(passed=7, deselected=2)
     result.stdout.fnmatch_lines(["fastkernels: 7 scenarios of 2 operators and 2 models on cpu; self-test of *",
-                                 "rms_norm *self-test*", "operator * verdict *", "rms_norm * self-test*",
+                                 "rms_norm[[]*self-test*", "operator * verdict *", "rms_norm * self-test*",
                                  "graded 7 scenarios (5 shapes) on cpu in * s, self-test: 7 passed"])
     assert {r["self_test"] for r in project.results()["results"]} == {True}
 

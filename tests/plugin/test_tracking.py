@@ -9,6 +9,7 @@ import pytest
 from mlflow_server import client_of, copy_tables
 
 from fastkernels.bench.tracking import Tracker, tracking_uri
+from fastkernels.errors import install_command
 from pytest_fastkernels import tracking_bridge  # here once, as conftest.py says
 
 SPY = """
@@ -55,8 +56,11 @@ def test_a_session_is_one_run(tracked, mode):
     tracked.fake(silu="wrong_values")
     result = tracked.run("--fk-level=1", *mode)
     [run] = runs(tracked)
-    result.stdout.fnmatch_lines([f"tracked: run {run.run_id} in mlruns/mlflow.db (fastkernels history, fastkernels*"])
-    assert (run.name, run.status, run.tier) == ("self-test of rms_norm, silu_and_mul on cpu", "FINISHED", "kernel")
+    result.stdout.fnmatch_lines(["*= kernels =*", "results: bench/results/kernels.json",
+                                 "recording the run with MLflow *",
+                                 f"tracked: run {run.run_id} in mlruns/mlflow.db (fastkernels history, *), * s"])
+    assert (run.status, run.tier) == ("FAILED", "kernel")
+    assert run.name == "1.50x 6/7 wrong_values self-test: rms_norm, silu_and_mul tiny-a, tiny-b on cpu"
     assert run.metrics["rms_norm_passed"] == 6
     assert run.metrics["silu_and_mul_failed"] == 1
     assert run.metrics["rms_norm/tiny-a-tp2-s8/speedup"] == 1.5
@@ -74,7 +78,8 @@ def test_the_source_that_was_graded_can_be_had_again(switched_on, rms_norm):
     switched_on.run("--fk-target=rms_norm", "--fk-device=cpu", "--fk-no-timing", "--fk-seqlen=1",
                     "--fk-candidates=kernels").assert_outcomes(passed=3)
     [run] = runs(switched_on)
-    assert (run.name, run.tags["self_test"]) == ("rms_norm on cpu", "false")
+    assert (run.name, run.status) == ("3/3 passed: rms_norm tiny-a, tiny-b on cpu", "FINISHED")
+    assert run.tags["self_test"] == "false"
     assert run.tags["kernel_sha256.rms_norm"] == hashlib.sha256(code.encode()).hexdigest()
     assert run.tags["candidate_sha256.rms_norm"] == switched_on.results()["results"][0]["candidate_sha256"]
     client = client_of(tracking_uri(switched_on.path))
@@ -85,7 +90,9 @@ def test_the_source_that_was_graded_can_be_had_again(switched_on, rms_norm):
 def test_every_session_is_a_run_of_its_own(tracked):
     tracked.run("--fk-target=rms_norm")
     tracked.run("--fk-target=silu_and_mul", "--no-header", "-q")
-    assert [run.name for run in runs(tracked)] == ["self-test of silu_and_mul on cpu", "self-test of rms_norm on cpu"]
+    assert [run.name for run in runs(tracked)] == [
+        "1.50x 1/1 passed self-test: silu_and_mul tiny-a on cpu",
+        "1.50x 6/6 passed self-test: rms_norm tiny-a, tiny-b on cpu"]
 
 
 @pytest.mark.parametrize("words", [("--fk-level=1", "--collect-only"), ("--fk-level=1", "--fk-list"),
@@ -124,7 +131,7 @@ def test_without_mlflow_a_run_is_green_with_one_note(tracked, mode):
     result = tracked.run("-phide_mlflow", "-Werror", "--fk-target=rms_norm", *mode, subprocess=True)
     assert result.ret == pytest.ExitCode.OK
     text = " ".join(result.stdout.str().split())
-    assert text.count("pip install 'pytest-fastkernels[mlflow]'") == 1
+    assert text.count(install_command("mlflow")) == 1
     assert text.count("fastkernels tracking: mlflow is not installed, nothing is recorded") == 1
     assert "pip install" not in result.stderr.str()
 
@@ -134,8 +141,9 @@ def test_a_store_that_fails_is_a_note(tracked, monkeypatch):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed.getsockname()[1]}")
     result = tracked.run("-Werror", "--fk-target=rms_norm")
     assert result.ret == pytest.ExitCode.OK
-    assert "is not recorded: http://127.0.0.1" in " ".join(result.stdout.str().split())
-    assert "no answer: ConnectionRefusedError" in " ".join(result.stdout.str().split())
+    text = " ".join(result.stdout.str().split())
+    assert "is not recorded: http://127.0.0.1" in text
+    assert "no answer: ConnectionRefusedError: [Errno 111] Connection refused; results: bench/results/kernels" in text
     assert len(tracked.results()["results"]) == 6
 
 
@@ -155,11 +163,39 @@ def pytest_runtest_teardown():
     assert run.metrics["left_out"] == len(tracked.results()["left_out"])
 
 
-def test_a_run_that_stops_at_the_first_failure_has_finished(tracked):
+@pytest.mark.parametrize("mode", [(), ("-n2",)])
+def test_a_second_interrupt_ends_the_recording_alone(tracked, monkeypatch, mode):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tracking_bridge, "record_run", interrupted)
+    result = tracked.run("--fk-target=rms_norm", *mode)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["graded 6 scenarios *", "fastkernels tracking: interrupted, *"])
+
+
+def test_a_run_that_finds_a_wrong_kernel_looks_failed_and_says_why(tracked):
     tracked.fake(tiny_a_tp1_s8="wrong_values")
     tracked.run("--fk-level=1", "-x")
     [run] = runs(tracked)
-    assert (run.status, run.metrics["failed"], run.metrics["passed"]) == ("FINISHED", 1, 1)
+    assert (run.status, run.metrics["failed"], run.metrics["passed"]) == ("FAILED", 1, 1)
+    note = client_of(tracking_uri(tracked.path)).get_run(run.run_id).data.tags["mlflow.note.content"]
+    assert note.startswith("**2 scenarios: 1 passed, 1 wrong_values** on cpu")
+    assert "| rms_norm | tiny-a | 1 | 1 passed, 1 wrong_values | 1.50x | 1.50x, 1 tokens | 77 |" in note
+    [model] = client_of(tracking_uri(tracked.path)).get_run(run.run_id).inputs.dataset_inputs
+    assert model.dataset.name == "tiny-a"
+    assert "- `rms_norm[tiny-a-tp1-s8]` wrong_values: 1 of 4096 elements is outside the tolerance" in note
+
+
+def test_a_run_without_a_terminal_is_tracked_too(tracked):
+    tracked.run("--fk-target=silu_and_mul", "-p", "no:terminal", subprocess=True)
+    assert len(runs(tracked)) == 1
+
+
+def test_a_run_under_xdist_that_stops_at_the_first_failure_has_failed(tracked):
+    tracked.fake(tiny_a_tp1_s1="wrong_values")
+    tracked.run("--fk-level=1", "-x", "-n2")
+    assert [run.status for run in runs(tracked)] == ["FAILED"]
 
 
 def test_tests_that_change_the_directory_do_not_move_the_store(tracked, tmp_path_factory):

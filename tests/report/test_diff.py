@@ -52,6 +52,21 @@ def test_the_section_says_what_got_faster_slower_and_wrong(graded, base):
         assert words in text, words
 
 
+def headline_of(*runs):
+    shown = page([NamedRun(f"run{i}.json", run) for i, run in enumerate(runs)])
+    return unescape(re.search(r"<h1>(.*?)</h1>", shown)[1])
+
+
+def test_the_headline_says_what_got_worse_and_where(graded, base):
+    wrong = replace(base.results[2], verdict=Verdict.WRONG_VALUES, timing=None, message="output: off by 1")
+    new = with_changes(base, {0: scaled(base.results[0], 0.8), 2: wrong, 3: scaled(base.results[3], 1.25)})
+    assert headline_of(base, new) == "Worse: 1 newly failing (linear), 1 slower (rms_norm, up to +25.0 %)"
+    better = with_changes(base, {0: scaled(base.results[0], 0.8)})
+    assert headline_of(base, better) == "Not worse: 1 faster (linear, up to -20.0 %)"
+    assert headline_of(base, base) == "Not worse: nothing changed"
+    assert headline_of(base) == "6 scenarios passed"
+
+
 def test_equal_runs_say_so(base):
     text = text_of(base, base)
     assert "Not worse. Nothing got slower or worse." in text

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from fastkernels.errors import ReportError
+from fastkernels.errors import ReportError, install_command
 from fastkernels.report import NamedRun, figures, page
 from fastkernels.report.findings import MAX_EVIDENCE, MAX_FINDINGS, findings
 from fastkernels.results import (
@@ -259,7 +259,7 @@ def test_no_run_is_an_error():
 
 @pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
 def test_a_missing_extra_is_named(missing):
-    with pytest.raises(ReportError, match=f"{missing}, which is not installed: pip install 'pytest-fastkernels"):
+    with pytest.raises(ReportError, match=f"{missing}, which is not installed: {re.escape(install_command('report'))}"):
         figures.require_extra(find=lambda name: None if name == missing else object())
 
 

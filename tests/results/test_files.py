@@ -1,6 +1,8 @@
 """The results file, its schema, and what is refused."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from fastkernels.results import (
     read_result,
     write_result,
 )
-from fastkernels.results.files import field_docs
+from fastkernels.results.files import field_docs, write_whole
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -120,3 +122,25 @@ def test_every_field_has_a_description():
     for definition in [schema, *schema["$defs"].values()]:
         for name, field in definition.get("properties", {}).items():
             assert field.get("description"), name
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "kernels.json"
+    write_whole(path, b"old")
+    (tmp_path / "link.json").symlink_to(path)
+    write_whole(tmp_path / "link.json", b"newer")
+    assert path.read_bytes() == b"newer"
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, b"newest")
+    assert path.read_bytes() == b"newer"
+    assert [found.name for found in path.parent.iterdir()] == ["kernels.json"]
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_device_is_written_to_and_not_replaced():
+    write_whole(Path("/dev/null"), b"text")
+    assert Path("/dev/null").is_char_device()

@@ -6,9 +6,11 @@ import torch
 from torch import nn
 
 from fastkernels.bench.grade.draws import Draw
+from fastkernels.bench.grade.edges import EDGES, FAR, FIXED, edge_scenario, window_of
 from fastkernels.bench.grade.golden import recorded
 from fastkernels.bench.grade.noise import seeded
 from fastkernels.bench.grade.request import Request
+from fastkernels.bench.grade.spoil import NAN, put_nan_rows, spoil
 from fastkernels.bench.grade.values import GENERATORS
 from fastkernels.errors import ManifestError, one_of
 from fastkernels.manifest.scenario import Scenario
@@ -23,6 +25,8 @@ def make_inputs(
     on its weights (`routed`). Where the scenario has a recorded call, normal draws at its token count repeat it.
     """
     scenario = scenario.with_tokens(draw.tokens)
+    if draw.hard in (EDGES, FAR):
+        scenario = edge_scenario(scenario, draw.hard, draw.seed, module)
     weights = {} if module is None else dict(module.named_parameters())
     call = recorded(scenario, draw, device)
     specs = {spec.name: spec for spec in scenario.inputs}
@@ -33,6 +37,9 @@ def make_inputs(
             drawn[name] = call.values[name]
             continue
         spec = specs[name]
+        if spec.values == FIXED:
+            drawn[name] = torch.tensor(spec.args["data"], dtype=getattr(torch, spec.dtype), device=device)
+            continue
         if spec.values not in GENERATORS:
             raise ManifestError(f"{scenario.id}: input {spec.name}: values: {one_of(spec.values, GENERATORS)}")
         values = GENERATORS[spec.values](Request(
@@ -43,6 +50,10 @@ def make_inputs(
             weights=weights, tokens=draw.tokens, seed=draw.seed))
         drawn[spec.name] = laid_out(values, spec.strides)
         sources[spec.name] = spec.values
+    if draw.hard in (EDGES, FAR):
+        spoil(drawn, scenario, draw.seed, window_of(scenario, module))
+    elif draw.hard == NAN:
+        put_nan_rows(drawn, scenario, draw.seed)
     return drawn
 
 

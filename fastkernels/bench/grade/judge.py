@@ -9,9 +9,12 @@ from torch import nn
 
 from fastkernels.bench.grade import effects
 from fastkernels.bench.grade.draws import Draw
+from fastkernels.bench.grade.edges import EDGES, FAR
+from fastkernels.bench.grade.idle import without_idle_rows
 from fastkernels.bench.grade.leaf import Leaf, LeafFinding, judge_leaves
 from fastkernels.bench.grade.oracle import Oracle
 from fastkernels.bench.grade.outcome import CallOutcome, Finding
+from fastkernels.bench.grade.spoil import NAN
 from fastkernels.bench.grade.tolerances import COMPOSED_SPREAD, tolerances
 from fastkernels.bench.grade.tree import difference, dtype_name, leaves, tensors
 from fastkernels.manifest.scenario import Scenario
@@ -36,6 +39,32 @@ class Reference:
     """Memory that the baseline's outputs share with inputs, weights and each other."""
 
 
+@dataclass(frozen=True)
+class WrongCall:
+    """A call that was judged and found wrong."""
+
+    inputs: Mapping[str, Any]
+    """What it was given."""
+    after: CallOutcome
+    """What it left; valid until the arena is written again."""
+    draw: Draw | None
+    """The draw that gave the inputs."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One output or mutated input of a call."""
+
+    name: str
+    """As messages name it."""
+    expected: torch.Tensor
+    """The oracle's, in its precision."""
+    given: torch.Tensor | None
+    """The candidate's; None where it gave none."""
+    tolerances: tuple[float, float]
+    """atol and rtol; half a step and none for integers."""
+
+
 class Judge:
     """Judges a candidate's calls against a baseline module and its oracle."""
 
@@ -44,9 +73,29 @@ class Judge:
         self._module = module
         self._scenario = scenario
         self._oracle: Oracle | None = None
+        self.wrong: WrongCall | None = None
+        """The last call that was found wrong."""
 
     def judge(self, inputs_before: Mapping[str, Any], after: CallOutcome, draw: Draw | None = None) -> Finding:
         """Run baseline and oracle on `inputs_before` and judge what the candidate's call left; waits on the device."""
+        finding = self._judged(inputs_before, after, draw)
+        if not finding.verdict.ok:
+            self.wrong = WrongCall(inputs_before, after, draw)
+        return finding
+
+    def compared(self, inputs_before: Mapping[str, Any], after: CallOutcome | None) -> list[Compared]:
+        """What is expected of a call beside what it gave, mutated inputs first; nothing given where `after` is None."""
+        reference = self._reference(inputs_before)
+        given = _tensors_of(after.outputs) if after is not None else {}
+        if after is None or self._unusable(reference) or self._structure(reference, inputs_before, after):
+            outputs = tensors(reference.outputs)
+            return [Compared(name, value, given.get(name), _tolerances(outputs[name].dtype))
+                    for name, value in tensors(reference.expected).items() if name in outputs]
+        mutated, _ = self._changes(inputs_before, reference, after)
+        return [Compared(leaf.name, leaf.expected, leaf.got, _tolerances(leaf.baseline.dtype))
+                for leaf in self._leaves(inputs_before, reference, after, mutated)]
+
+    def _judged(self, inputs_before: Mapping[str, Any], after: CallOutcome, draw: Draw | None) -> Finding:
         reference = self._reference(inputs_before)
         broken = self._unusable(reference) or self._structure(reference, inputs_before, after)
         if broken is not None:
@@ -58,7 +107,10 @@ class Judge:
             return Finding(Verdict.MUTATED_WEIGHT, f"weight {after.weights_changed[0]} was changed{_in(draw)}")
         if after.canaries:
             return Finding(Verdict.OUT_OF_BOUNDS_WRITE, f"memory beside {after.canaries[0]} was written{_in(draw)}")
-        found = judge_leaves(self._leaves(inputs_before, reference, after, mutated), _in(draw))
+        leaves = self._leaves(inputs_before, reference, after, mutated)
+        if draw is not None and draw.hard in (EDGES, FAR, NAN):
+            leaves = [without_idle_rows(leaf, inputs_before) for leaf in leaves]
+        found = judge_leaves(leaves, _in(draw))
         return Finding(found.verdict, found.message, _correctness(found, draw))
 
     def follow(self, columns: Mapping[str, tuple[int, int]]) -> None:
@@ -162,6 +214,14 @@ def _correctness(found: LeafFinding, draw: Draw | None) -> Correctness | None:
         baseline_rel_l2_error=found.baseline_rel_l2, atol=atol, rtol=rtol, draws=1, worst=worst,
         draw="" if draw is None else draw.name,
     )
+
+
+def _tensors_of(outputs: Any) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in leaves(outputs).items() if isinstance(value, torch.Tensor)}
+
+
+def _tolerances(dtype: torch.dtype) -> tuple[float, float]:
+    return tolerances(dtype) if dtype.is_floating_point else (0.5, 0.0)
 
 
 def _invalid(message: str) -> Finding:

@@ -22,6 +22,13 @@ clearly behind the chosen ones, by the best expert (3 to 2.5) and by the sum of 
 CORRECTION = "e_score_correction_bias"
 """Name of the bias that is added to a router's scores (the sigmoid of its logits) for the choice alone."""
 
+BANNED = 0.5
+"""An expert whose bias is so much lower than most others' is not to be chosen, whatever its logit."""
+
+HIGH_LOGIT = 100.0
+"""What all logits of a row are raised by in moderate draws where their softmax is what counts, which stays the same: an
+exponential without the largest logit taken off is infinite."""
+
 CONTESTED = (0.01, 0.97)
 """Margin by which such a bias decides, in scores, and the largest score at which it may."""
 
@@ -45,13 +52,16 @@ def route(x: torch.Tensor, request: Request) -> torch.Tensor:
     seen = wide + other
     least = float(request.args.get("least", 0.0))
     scale = seen.square().mean(dim=1, keepdim=True).sqrt().clamp(min=least)
-    logits, chosen = _logits(request, x.shape[0], gate.shape[0])
     correction = request.weights.get(str(request.args["gate"]).removesuffix("weight") + CORRECTION)
-    if correction is not None and "margin" not in request.args:
-        bias = correction.detach().to(torch.float64)
+    bias = None if correction is None else correction.detach().to(torch.float64)
+    logits, chosen = _logits(request, x.shape[0], gate.shape[0], bias)
+    half, high = float(request.args.get("margin", 0.0)) / 2, chosen
+    if bias is not None and "margin" not in request.args:
         logits = _contested(logits, chosen, scale, bias, int(request.args.get("groups", 1)))
-    half = float(request.args.get("margin", 0.0)) / 2
-    wanted = torch.where(chosen, logits + half, logits - half) * scale
+    elif bias is not None:
+        high = chosen | (_banned(bias) & _in_chosen_groups(chosen, int(request.args.get("groups", 1))))
+        logits = torch.where(high & ~chosen, CHOSEN[1], logits)
+    wanted = torch.where(high, logits + half, logits - half) * scale
     if "bias" in request.args:
         wanted -= _weight(request, "bias") * scale.clamp(max=1.0)
     moved = _seen_by(gate, wanted - seen @ gate.T)
@@ -65,10 +75,13 @@ def router_logits(request: Request) -> torch.Tensor:
 
     `correction`: an earlier input [E], the bias that is added to scores; it decides in many rows.
     """
-    logits, chosen = _logits(request, *request.shape)
-    if "correction" in request.args:
-        bias = request.drawn[request.args["correction"]].to(torch.float64)
+    corrected = "correction" in request.args
+    bias = request.drawn[request.args["correction"]].to(torch.float64) if corrected else None
+    logits, chosen = _logits(request, *request.shape, bias)
+    if bias is not None:
         logits = _contested(logits, chosen, torch.ones_like(logits[:, :1]), bias, int(request.args.get("groups", 1)))
+    elif request.hard == "moderate":
+        logits += HIGH_LOGIT
     return logits.to(request.dtype)
 
 
@@ -94,14 +107,24 @@ def _contested(
     It is the one with the least bias of the chosen groups' others; rows where that is not small enough stay.
     """
     margin, most = CONTESTED
-    tokens, experts = chosen.shape
-    of_group = chosen.view(tokens, groups, -1).any(dim=2).repeat_interleave(experts // groups, dim=1)
+    of_group = _in_chosen_groups(chosen, groups)
     scores = torch.sigmoid(logits * scale).masked_fill(~chosen, torch.inf)
     least, rival = bias.expand_as(logits).masked_fill(chosen | ~of_group, torch.inf).min(dim=1, keepdim=True)
-    score = (scores + bias).amin(dim=1, keepdim=True) - margin - least
+    score = ((scores + bias).amin(dim=1, keepdim=True) - margin - least).clamp(max=most)
     moved = logits.scatter(1, rival, torch.logit(score.clamp(1e-6, 1 - 1e-6)) / scale)
-    decides = (score > scores.amin(dim=1, keepdim=True) + margin) & (score < most) & (scale > 0.0)
+    decides = (score > scores.amin(dim=1, keepdim=True) + margin) & least.isfinite() & (scale > 0.0)
     return torch.where(decides, moved, logits)
+
+
+def _in_chosen_groups(chosen: torch.Tensor, groups: int) -> torch.Tensor:
+    """[T, E]: experts of groups in which one is to be chosen."""
+    tokens, experts = chosen.shape
+    return chosen.view(tokens, groups, -1).any(dim=2).repeat_interleave(experts // groups, dim=1)
+
+
+def _banned(bias: torch.Tensor) -> torch.Tensor:
+    """[E]: experts that their bias keeps out."""
+    return bias < bias.median() - BANNED
 
 
 def _weight(request: Request, argument: str) -> torch.Tensor:
@@ -112,8 +135,10 @@ def _weight(request: Request, argument: str) -> torch.Tensor:
     return request.weights[name].detach().to(torch.float64)
 
 
-def _logits(request: Request, tokens: int, experts: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(logits [tokens, experts] float64, which of them are to be chosen)."""
+def _logits(
+    request: Request, tokens: int, experts: int, bias: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(logits [tokens, experts] float64, which of them are to be chosen: none that `bias` keeps out)."""
     top_k, groups = int(request.args["top_k"]), int(request.args.get("groups", 1))
     top_groups = int(request.args.get("top_groups", groups)) if groups > 1 else 1
     if top_k % top_groups or top_k // top_groups > experts // groups:
@@ -124,7 +149,10 @@ def _logits(request: Request, tokens: int, experts: int) -> tuple[torch.Tensor, 
         return torch.rand(shape, generator=request.generator, device=request.device, dtype=torch.float64)
 
     by_group = uniform(tokens, groups).argsort(dim=1)[:, :top_groups]
-    within_all = uniform(tokens, groups, experts // groups).argsort(dim=2)
+    order = uniform(tokens, groups, experts // groups)
+    if bias is not None:
+        order += _banned(bias).view(groups, -1)
+    within_all = order.argsort(dim=2)
     within = within_all[:, :, :top_k // top_groups]
     chosen = torch.zeros(tokens, groups, experts // groups, dtype=torch.bool, device=request.device)
     picked = within.gather(1, by_group.unsqueeze(2).expand(-1, -1, within.shape[2]))

@@ -19,9 +19,13 @@ from fastkernels.runtime.invoke import invoke
 TOKENS = 5
 """Tokens of the two calls that are compared, at most."""
 
+NOT_FINITE = "is NaN or infinite"
+FATAL = ("lies under", NOT_FINITE)
+"""How reasons begin for which one output is enough."""
+
 
 def check_task(module: nn.Module, scenario: Scenario, device: torch.device | None = None) -> Finding | None:
-    """Return TASK_INVALID where the outputs of two calls on normal values are constant, alike or under the tolerance.
+    """Return TASK_INVALID where the outputs of two calls on normal values are constant, alike, not finite or too small.
 
     Outputs and mutated inputs count. One that carries signal is enough, but none may lie under its tolerance. The
     calls take up to TOKENS tokens; `device` is by default that of the module's weights, else the CPU.
@@ -35,7 +39,7 @@ def check_task(module: nn.Module, scenario: Scenario, device: torch.device | Non
         return Finding(Verdict.TASK_INVALID, "the baseline returns no tensor and changes no input")
     mute = {name: _mute(first[name], second.get(name)) for name in first}
     silent = {name: reason for name, reason in mute.items() if reason}
-    fatal = {name: reason for name, reason in silent.items() if reason.startswith("lies under")}
+    fatal = {name: reason for name, reason in silent.items() if reason.startswith(FATAL)}
     if not fatal and len(silent) < len(first):
         return None
     name, reason = next(iter((fatal or silent).items()))
@@ -56,6 +60,9 @@ def _mute(first: torch.Tensor, second: torch.Tensor | None) -> str:
     """Why this tensor tells nothing, or ''."""
     if first.numel() == 0 or second is None:
         return "is empty" if first.numel() == 0 else ""
+    wrong = int((~first.isfinite()).sum())
+    if wrong:
+        return f"{NOT_FINITE} in {wrong} of {first.numel()} elements, and no input is"
     if first.shape == second.shape and torch.equal(first, second):
         return "is the same for other inputs"
     if first.numel() > 1 and bool((first == first.flatten()[0]).all()):

@@ -10,7 +10,8 @@ from fastkernels.bench.grade.experts import block_experts, expert_choices, padde
 from fastkernels.bench.grade.hard import MIXED, TRANSFORMS, mark_rows
 from fastkernels.bench.grade.noise import fill_normal
 from fastkernels.bench.grade.request import Request
-from fastkernels.bench.grade.routed import CORRECTION, route, router_logits
+from fastkernels.bench.grade.routed import route, router_logits
+from fastkernels.bench.grade.weights import fill_correction
 
 MAX_SEQUENCES = 3
 """A prefill batch of `positions` holds up to this many sequences."""
@@ -31,9 +32,13 @@ def normal(request: Request) -> torch.Tensor:
     x = x.add_(request.args["mean"]) if "mean" in request.args else x
     transform = TRANSFORMS.get(request.hard)
     x = x if transform is None else transform(x, request.generator, std)
-    if request.hard == "zeros" and request.name.endswith(CACHE):
-        x = mark_rows(x)
-    return x.sub_(NEGATIVE) if request.name == CORRECTION and request.hard in MIXED else x
+    return mark_rows(x) if request.hard == "zeros" and request.name.endswith(CACHE) else x
+
+
+def correction_bias(request: Request) -> torch.Tensor:
+    """What a router adds to its scores for the choice (`weights.fill_correction`); NEGATIVE lower in mixed draws."""
+    bias = fill_correction(torch.empty(request.shape, dtype=torch.float32, device=request.device), request.generator)
+    return (bias.sub_(NEGATIVE) if request.hard in MIXED else bias).to(request.dtype)
 
 
 def rank_part(request: Request) -> torch.Tensor:
@@ -175,9 +180,9 @@ def same_as(request: Request) -> torch.Tensor:
 GENERATORS: dict[str, Callable[[Request], Any]] = {
     function.__name__: function
     for function in (
-        normal, rank_part, routed, routing_weights, literal, positions, token_ids, slot_mapping, block_table, seqused_k,
-        cu_seqlens, longest, same_as, batch_slots, batch_positions, key_slots, router_logits, topk_ids, expert_choices,
-        sorted_token_ids, block_experts, padded_rows,
+        normal, correction_bias, rank_part, routed, routing_weights, literal, positions, token_ids, slot_mapping,
+        block_table, seqused_k, cu_seqlens, longest, same_as, batch_slots, batch_positions, key_slots, router_logits,
+        topk_ids, expert_choices, sorted_token_ids, block_experts, padded_rows,
     )
 }  # fmt: skip
 """Every generator by its name in the manifest."""

@@ -12,8 +12,15 @@ BIAS_SPREAD = 0.5
 """Biases are normal around 0 with this standard deviation."""
 
 
-CORRECTION_SPREAD = 0.02
-"""The same for a router's correction bias, which is added to scores between 0 and 1."""
+CORRECTION_MOST = 0.08
+"""A router's correction bias, which is added to scores between 0 and 1, is uniform between minus this and this: weights
+taken from biased scores are some per cent off, and the choice still follows the scores by a clear margin."""
+
+BANNED_SHARE = 16
+"""But for one expert in this many, whose bias is lower by BANNED."""
+
+BANNED = 1.0
+"""More than any score: no such expert is chosen, however large its logit."""
 
 SINK = (4.0, 1.0)
 """Attention sinks, mean and standard deviation: beside 100 to 1000 keys of unit scale they take some per cent."""
@@ -35,9 +42,14 @@ def randomise_weights(module: nn.Module, seed: int) -> None:
     with torch.no_grad():
         for owner_name, owner in module.named_modules():
             for name, parameter in owner.named_parameters(recurse=False):
-                if parameter.is_floating_point() and parameter.numel():
-                    mean, spread = _scale(parameter, name, type(owner).__name__)
-                    _fill(parameter, mean, spread, seeded(parameter.device, seed, owner_name, name))
+                if not parameter.is_floating_point() or not parameter.numel():
+                    continue
+                generator = seeded(parameter.device, seed, owner_name, name)
+                if "correction" in name and "bias" in name:
+                    fill_correction(parameter, generator)
+                    continue
+                mean, spread = _scale(parameter, name, type(owner).__name__)
+                _fill(parameter, mean, spread, generator)
         for owner in module.modules():
             _reach_soft_cap(owner)
 
@@ -49,10 +61,19 @@ def _reach_soft_cap(owner: nn.Module) -> None:
         owner.get_parameter("qkv_proj.weight")[: owner.q_size].mul_(cap * OF_SOFT_CAP)
 
 
+def fill_correction(bias: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Fill a router's correction bias [E] in place; returns it."""
+    noise = torch.rand(bias.shape, generator=generator, device=bias.device)
+    bias.copy_((2.0 * noise - 1.0) * CORRECTION_MOST)
+    banned = torch.randperm(bias.numel(), generator=generator, device=bias.device)[: bias.numel() // BANNED_SHARE]
+    bias[banned] -= BANNED
+    return bias
+
+
 def _scale(parameter: torch.Tensor, name: str, owner: str) -> tuple[float, float]:
     """Mean and standard deviation."""
     if "bias" in name:
-        return 0.0, CORRECTION_SPREAD if "correction" in name else BIAS_SPREAD
+        return 0.0, BIAS_SPREAD
     if "sink" in name:
         return SINK
     if parameter.dim() <= 1:

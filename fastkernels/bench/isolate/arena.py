@@ -131,13 +131,22 @@ class Arena:
         empty = torch.empty(0, dtype=slot.torch_dtype, device=view.device)
         return empty.set_(view.untyped_storage(), slot.offset // slot.itemsize, slot.shape, slot.stride)
 
-    def write(self, tensors: Mapping[str, torch.Tensor]) -> list[Slot]:
-        """Lay these tensors out with random guard bands around each, strides kept; overwrites what was there."""
+    def write(
+        self, tensors: Mapping[str, torch.Tensor], parts: Mapping[str, tuple[torch.Tensor, torch.Tensor]] | None = None
+    ) -> list[Slot]:
+        """Lay these tensors out with random guard bands around each, strides kept; overwrites what was there.
+
+        `parts`: of tensors on the `meta` device, (places in the first dimension, values) that are written; the rest of
+        their memory is left as it is.
+        """
         slots = plan_slots(tensors)
         self.reserve(end_of(slots))
         self._draw_guards(slots)
         self._strided = []
         for slot in slots:
+            if parts is not None and slot.name in parts:
+                self.tensor(slot).index_copy_(0, *parts[slot.name])
+                continue
             if slot.has_gaps:
                 _randomise(self._bytes(slot), slot.torch_dtype)
             self.tensor(slot).copy_(tensors[slot.name])

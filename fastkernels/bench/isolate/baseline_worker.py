@@ -5,6 +5,7 @@ import importlib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,11 +23,15 @@ from fastkernels.bench.grade import (
     plan_draws,
     randomise_weights,
 )
+from fastkernels.bench.grade.draws import plan_few_draws
+from fastkernels.bench.grade.edges import FAR
 from fastkernels.bench.isolate.answers import read_answer
 from fastkernels.bench.isolate.arena import Arena
 from fastkernels.bench.isolate.batch import Called, hand_over
 from fastkernels.bench.isolate.bits import rolled, same_bits
 from fastkernels.bench.isolate.build import build, state_of
+from fastkernels.bench.isolate.dump import write_call
+from fastkernels.bench.isolate.far import Far, far_pages
 from fastkernels.bench.isolate.files import ARENAS
 from fastkernels.bench.isolate.gates import as_slices, contiguous_ones, has_slices
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
@@ -58,6 +63,7 @@ class BaselineService(Service):
         self._slots: list[Slot] = []
         self._weight_slots: list[Slot] = []
         self._batch: list[dict[str, Any]] = []
+        self._far: Far | None = None
         self._called: Called | None = None
         self._timed_seed: int | None = None
         self._findings: list[Finding] = []
@@ -76,7 +82,7 @@ class BaselineService(Service):
         return {}
 
     def on_prepare(self, message: Message) -> Message:
-        """Build the baseline with random weights, check the task, plan the draws and share the weights."""
+        """Build the baseline with random weights, check the task, plan draws (`few`: for a variant), share weights."""
         self.free()
         self._scenario = Scenario.from_dict(message["scenario"])
         self.enter_group(self._scenario)
@@ -90,7 +96,8 @@ class BaselineService(Service):
         if finding is not None:
             return {"finding": _plain(finding)}
         self._judge = Judge(module, self._scenario)
-        self._draws = plan_draws(self._scenario, message["seed"], self.device.type)
+        plan = plan_few_draws if message.get("few") else plan_draws
+        self._draws = plan(self._scenario, message["seed"], self.device.type)
         if not stand_in.is_baseline:
             self._draw = self._draws[0]
             finding = check_stand_in(stand_in, module, self._judge, self._make_inputs(), self._draw)
@@ -116,14 +123,19 @@ class BaselineService(Service):
         if message.get("strided"):
             self._before = as_slices(self._before, names)
         tensors = {name: value for name, value in self._before.items() if isinstance(value, torch.Tensor)}
-        self._slots = self.inputs.write(tensors)
+        self._far = far_pages(tensors, self._draw.seed) if self._draw.hard == FAR else None
+        if self._far is None:
+            self._slots = self.inputs.write(tensors)
+        else:
+            parts = {name: (self._far.pages, value) for name, value in tensors.items() if name.endswith("_cache")}
+            self._slots = self.inputs.write(self._far.spread(tensors), parts)
         slots = {slot.name: slot.to_dict() for slot in self._slots}
         if keep:
             self.sets.append({name: private_copy(value) for name, value in self._before.items()})
         self.synchronize()
         return {"inputs": [slots.get(name) or {"name": name, "value": value} for name, value in self._before.items()],
                 "arenas": {"inputs": self.inputs.reference(), "outputs": self.outputs.reference()},
-                "bytes": sum(slot.extent_bytes for slot in self._slots), "strided": has_slices(self._before, names)}
+                "bytes": sum(value.nbytes for value in tensors.values()), "strided": has_slices(self._before, names)}
 
     def on_draw_batch(self, message: Message) -> Message:
         """Draw `count` sets of inputs as long as the timed ones, and lay all of them into the arena.
@@ -226,6 +238,21 @@ class BaselineService(Service):
         """Judge the candidate's answer to a call on the last draw."""
         return self._judged(message["answer"])
 
+    def on_dump(self, message: Message) -> Message:
+        """Write the call that was found wrong last, or the inputs of one that gave nothing; {} where there is none."""
+        if self._judge is None or not (self._before or self._judge.wrong):
+            return {}
+        wrong = self._judge.wrong if message["judged"] else None
+        inputs, after, draw = (wrong.inputs, wrong.after, wrong.draw) if wrong else (self._before, None, self._draw)
+        found = self._judge.compared(inputs, after)
+        assert self._module is not None
+        script = write_call(Path(message["folder"]), message["title"], {
+            "scenario": self._scenario.to_dict(), "draw": draw.name if draw else "", "inputs": inputs,
+            "weights": state_of(self._module), "tolerances": {one.name: one.tolerances for one in found},
+            "expected": {one.name: one.expected for one in found},
+            "given": {one.name: one.given for one in found if one.given is not None}})
+        return {"script": str(script)}
+
     def _judged(self, answer: Message, prefix: str = "") -> Message:
         """The finding on a call whose inputs lie in the arena under `prefix` and their names."""
         try:
@@ -313,6 +340,7 @@ class BaselineService(Service):
     def free(self) -> None:
         """Free what the scenario before has left."""
         self._draws, self._before, self._slots, self._findings, self._batch = [], {}, [], [], []
+        self._far = None
         self._judge = self._module = self._stand_in = self._called = self._sections = self._sweep = None
         for arena in (self.weights, self.inputs, self.outputs, self.shared):
             arena.release()
@@ -347,6 +375,8 @@ class BaselineService(Service):
         """What an answer says of a call whose inputs lie in the arena under `prefix` and their names."""
         after = {slot.name.removeprefix(prefix): self.inputs.tensor(slot) for slot in self._slots
                  if slot.name.startswith(prefix)}
+        if self._far is not None and not prefix:
+            after = self._far.gathered(after, self._before)
         return read_answer(answer, self.outputs, {**self._before, **after}, self.inputs.damaged())
 
 

@@ -11,13 +11,13 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from fastkernels.bench.isolate import process_tree, protocol
+from fastkernels.bench.isolate import process_tree, protocol, stacks
 from fastkernels.bench.isolate.devices import kind_of
 from fastkernels.bench.isolate.environment import scratch_environment
 from fastkernels.bench.isolate.files import tail_of
@@ -28,6 +28,7 @@ from fastkernels.bench.isolate.sandbox import OPEN, Sandbox, encode
 from fastkernels.bench.isolate.watch import Limits, Watch
 from fastkernels.errors import WorkerError
 from fastkernels.results import Verdict
+from fastkernels.results.text import plain, plain_data
 
 TAIL_BYTES = 4000
 """How much of a dead worker's output becomes evidence."""
@@ -61,14 +62,17 @@ class WorkerProcess:
     goes with it. hidden: what a candidate in a mount namespace of its own does not see. disk_limit_bytes: files that
     it may have in its scratch directory. variables: what it sees besides those that every worker may. builds: a
     folder that outlives it, for what it compiles; else that lies in its scratch directory. under: a program that runs
-    it. Limits on the whole tree hold while an answer is waited for.
+    it. hear: told what the process prints, while an answer is waited for and with each one. Limits on the whole tree
+    hold while an answer is waited for.
     """
 
     def __init__(self, role: str, device: str, arenas: Sequence[int] = (), sandbox: Sandbox = OPEN,
                  hidden: Sequence[Path] = (), disk_limit_bytes: int | None = None,
                  variables: Mapping[str, str] | None = None, builds: Path | None = None,
-                 under: Sequence[str] = ()) -> None:
+                 under: Sequence[str] = (), hear: Callable[[str], None] | None = None) -> None:
         self.role = role
+        self._hear = hear
+        self._heard = 0
         self.builds = builds
         self._log = tempfile.TemporaryFile(prefix=f"fastkernels-{role}-")  # noqa: SIM115  closed in close()
         self._oom_kills = kernel_oom_kills()
@@ -121,22 +125,37 @@ class WorkerProcess:
         """Return the answer to the last `post`; WorkerEndedError where none comes within `timeout_s`."""
         try:
             reply = protocol.receive(self._socket, time.monotonic() + timeout_s, self._pidfd,
-                                     self._look if self._watch else None)
+                                     self._look if self._watch or self._hear else None)
+            self.listen()
             if reply.pop("id", None) != self._request_id:
                 raise ProtocolError("an answer to another request")
-            return reply
+            return _readable(reply)
         except DeadlineError:
-            self._end(Verdict.HUNG, f"no answer within {timeout_s:g} s", last_words=False)
+            self.listen()
+            stack = stacks.ask(self.pid, self._log.fileno()) if self.role == "candidate" else ""
+            self._heard = os.fstat(self._log.fileno()).st_size
+            self._end(Verdict.HUNG, f"no answer within {timeout_s:g} s", last_words=False, stack=stack)
         except ProtocolError as error:
-            self._end(Verdict.NO_RESULT, f"the process answered {error}", last_words=False)
+            self._end(Verdict.NO_RESULT, f"the process answered {plain(str(error))}", last_words=False)
         except PeerClosedError:
             self._died()
         except BaseException:  # an interrupt: the answer would be taken for that to the next request
             self.close()
             raise
 
+    def listen(self) -> None:
+        """Pass on what the process has printed since the last time."""
+        if self._hear is None:
+            return
+        size = os.fstat(self._log.fileno()).st_size
+        if size > self._heard:
+            start = max(self._heard, size - TAIL_BYTES)
+            self._hear(os.pread(self._log.fileno(), size - start, start).decode(errors="replace"))
+        self._heard = size
+
     def _look(self) -> None:
-        """End the worker where its tree takes too much."""
+        """Pass on what it prints, and end the worker where its tree takes too much."""
+        self.listen()
         over = self._watch.look() if self._watch else None
         if over is not None:
             self._end(over[0], f"the candidate took {over[1]}", last_words=False)
@@ -157,7 +176,7 @@ class WorkerProcess:
 
     def output_tail(self) -> str:
         """The end of what the process printed."""
-        return tail_of(self._log.fileno(), TAIL_BYTES)
+        return plain(tail_of(self._log.fileno(), TAIL_BYTES))
 
     def leave(self, timeout_s: float) -> None:
         """Have the process end by itself; one that does not is still there."""
@@ -182,6 +201,7 @@ class WorkerProcess:
             return
         self.closed = True
         self._finalizer()
+        self.listen()
         if self._pidfd is not None:
             os.close(self._pidfd)
         self._release()
@@ -209,12 +229,21 @@ class WorkerProcess:
             self._end(Verdict.OUT_OF_MEMORY, f"the process ran out of memory ({name})")
         self._end(Verdict.CRASHED, f"the process was ended by {name}")
 
-    def _end(self, verdict: Verdict, message: str, last_words: bool = True) -> NoReturn:
-        evidence = self.output_tail()
+    def _end(self, verdict: Verdict, message: str, last_words: bool = True, stack: str = "") -> NoReturn:
+        evidence = stack or self.output_tail()
         if not last_words and self._process.poll() is None:
             evidence = f"{evidence}\n(the process was killed by the supervisor)".strip()
         self.close()
         raise WorkerEndedError(verdict, message, evidence)
+
+
+def _readable(reply: Message) -> Message:
+    """An answer with its texts made plain: whatever a process writes into them ends in files and on terminals."""
+    try:
+        return {name: plain_data(value) for name, value in reply.items()}
+    except RecursionError:
+        raise ProtocolError("lists within lists without end") from None
+
 
 def _end_process(process: Child, owner: int, scratch: str | None,
                  relayed: bool) -> None:

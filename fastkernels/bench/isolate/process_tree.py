@@ -77,6 +77,16 @@ def state(pid: int) -> bytes:
     return fields[0] if fields else b"X"
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler of its own for this signal, which else would end it."""
+    try:
+        lines = (_PROC / str(pid) / "status").read_text().splitlines()
+    except OSError:  # it has ended
+        return False
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")]
+    return bool(masks) and bool(masks[0] >> (number - 1) & 1)
+
+
 def threads(pid: int) -> int:
     """Threads of one process; 0 once it has ended."""
     fields = _stat(pid)

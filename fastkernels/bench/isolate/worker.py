@@ -3,6 +3,7 @@
 import argparse
 import ctypes
 import gc
+import io
 import os
 import resource
 import socket
@@ -12,6 +13,7 @@ from typing import Protocol
 
 from fastkernels.bench.isolate.protocol import Message, PeerClosedError, receive, send
 from fastkernels.bench.isolate.sandbox import confine, decode
+from fastkernels.bench.isolate.stacks import answer_with_stacks
 
 MAX_FILE_BYTES = 4 * 1024**3
 """Largest file that a candidate's process may write, its log among them."""
@@ -47,12 +49,22 @@ def main(argv: list[str] | None = None) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if args.role == "candidate":
         resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
+        print_by_line()
         confine(args.sandbox, args.scratch, args.parent or os.getppid(), [args.fd, *arenas], args.hidden,
                 [args.builds] if args.builds else [])
     elif args.device == "cpu":
         hide_memory()
     service = open_service(args.role, args.device, arenas)
+    if args.role == "candidate":
+        answer_with_stacks()
     serve(socket.socket(fileno=args.fd), service)
+
+
+def print_by_line() -> None:
+    """Let what is printed reach the log line by line: a process that is killed loses what it has not written."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
 def hide_memory() -> None:

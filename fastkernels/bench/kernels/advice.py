@@ -21,7 +21,12 @@ class Advice:
 REUSED = ("an output must stay as it is in the next call: torch.compile(mode='reduce-overhead') returns memory of its "
           "CUDA graph; clone the output or use mode='default'")
 
+TRITON = ("a Triton kernel runs on a GPU, or anywhere in Triton's interpreter: TRITON_INTERPRET=1 pytest ... "
+          "(whether it is right; its times say nothing)")
+
 KNOWN = (
+    Advice((Verdict.IMPORT_ERROR, Verdict.INIT_ERROR, Verdict.FORWARD_ERROR),
+           re.compile(r"0 active drivers|cannot be accessed from Triton \(cpu tensor\?\)"), TRITON),
     Advice((Verdict.ALIASED_OUTPUT,), re.compile(r"that of the previous call"), REUSED),
     Advice((Verdict.FORWARD_ERROR,), re.compile(r"tensor output of CUDAGraphs that has been overwritten"), REUSED),
     Advice((Verdict.IMPORT_ERROR, Verdict.INIT_ERROR, Verdict.FORWARD_ERROR),

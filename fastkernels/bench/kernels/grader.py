@@ -1,6 +1,7 @@
 """Grades scenarios with two worker processes that stay warm between them."""
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,14 @@ from fastkernels.bench.kernels import limits
 from fastkernels.bench.kernels.advice import advised
 from fastkernels.bench.kernels.builds import Building, Builds
 from fastkernels.bench.kernels.candidates import CandidateFiles, Reached
+from fastkernels.bench.kernels.deadline import Deadline
 from fastkernels.bench.kernels.locks import log_lock_dir, scenario_lock
 from fastkernels.bench.kernels.log import ResultLog
 from fastkernels.bench.kernels.pipeline import Attempt, Found, failed_harness, run
 from fastkernels.bench.kernels.rank_group import RankGroup
 from fastkernels.bench.kernels.ranks import RanksAttempt
 from fastkernels.bench.kernels.reproduce import command
+from fastkernels.bench.kernels.said import Said
 from fastkernels.bench.kernels.settings import GraderSettings, resolve_device
 from fastkernels.bench.kernels.shared_builds import SharedBuilds
 from fastkernels.bench.kernels.workers import Workers
@@ -26,9 +29,13 @@ from fastkernels.bench.timing import describe_environment
 from fastkernels.errors import DeviceError, WorkerError
 from fastkernels.manifest import Scenario
 from fastkernels.results import LeftOut, ScenarioResult
+from fastkernels.results.text import plain
 
 NOT_KEPT = "not kept"
 """Conditions of a result that says nothing about the candidate: a resumed run grades it again."""
+
+LAST_WORDS = "Fatal Python error: "
+"""Begins what Python writes where a signal ends it."""
 
 ATTEMPTS = 2
 """Times that a scenario is tried when the harness itself fails."""
@@ -43,23 +50,31 @@ class KernelGrader:
 
     device: str
     """`cpu` or `cuda`, once `auto` is resolved."""
+    log_error: str
+    """Why the log lacks results of this grader; empty where it holds all of them."""
+    deadline: Deadline
+    """When the scenario that is graded must have ended; a candidate that is waited for then is `hung`."""
 
-    def __init__(self, settings: GraderSettings, log_path: Path | None = None, lock_dir: Path | None = None) -> None:
+    def __init__(self, settings: GraderSettings, log_path: Path | None = None, lock_dir: Path | None = None,
+                 live: Callable[[str], None] | None = None) -> None:
         """log_path: the run's JSON-lines log (see `start_log`), None for none; what it already holds is not graded
         again. lock_dir: where the locks of equal scenarios lie, for several processes on one log; by default one
-        directory per log among this user's temporary files.
+        directory per log among this user's temporary files. live: told what candidates print, as they print it.
         """
         self.settings = settings
         self.device = resolve_device(settings.device)
         missing = self.sandbox.missing() if settings.sandbox == "require" else ""
         if missing:
             raise DeviceError(f"sandbox require: {missing}; allowed here: auto, off")
+        self.log_error = ""
+        self.deadline = Deadline()
         self._log = ResultLog(log_path)
         self._lock_dir = lock_dir or (log_lock_dir(log_path) if log_path else None)
         self._builds = Builds(self._lock_dir)
         self._shared = SharedBuilds(self._builds, settings.longest_build_s)
-        self._workers = Workers(settings, self.device, () if log_path is None else (log_path.absolute(),),
-                                builds=self._shared)
+        unseen = (path.absolute() for path in (log_path, settings.dump) if path is not None)
+        self._workers = Workers(settings, self.device, tuple(unseen),
+                                builds=self._shared, deadline=self.deadline, said=Said(live))
         self._ranks: RankGroup | None = None
         self._files: CandidateFiles | None = None
         self._broken: dict[tuple[str, str], Found] = {}
@@ -77,8 +92,9 @@ class KernelGrader:
     def grade(self, scenario: Scenario) -> ScenarioResult:
         """Grade one scenario, or return the finished result of an equal one; appends to the log.
 
-        Never raises for what a candidate does. FastKernelsError where the candidate directory or the device cannot be
-        used at all.
+        Never raises for what a candidate does, and a result that the log cannot take is returned all the same
+        (`log_error`). FastKernelsError where the candidate directory or the device cannot be used at all. Whatever
+        interrupts it, such as Ctrl+C or a test runner's time limit, passes through, and the next call starts anew.
         """
         reached = self._reached(scenario)
         conditions = self._conditions(reached)
@@ -92,8 +108,14 @@ class KernelGrader:
             else:
                 found, result = self._grade(scenario, reached)
                 conditions = NOT_KEPT if found.harness_failed else conditions
-            self._log.append(conditions, result)
+            self._keep(conditions, result)
             return result
+
+    def _keep(self, conditions: str, result: ScenarioResult) -> None:
+        try:
+            self._log.append(conditions, result)
+        except OSError as error:
+            self.log_error = str(error)
 
     def finished(self, scenario: Scenario) -> ScenarioResult | None:
         """The result that the log holds for this address under these settings and candidate files, or None."""
@@ -156,19 +178,25 @@ class KernelGrader:
 
     def _grade(self, scenario: Scenario, reached: Reached) -> tuple[Found, ScenarioResult]:
         started, self._shared.waited_s = time.monotonic(), 0.0
+        self._workers.said.take()
         found = self._find(scenario, reached)
         wall_s = time.monotonic() - started - found.waited_s - self._shared.waited_s
         return found, ScenarioResult(
             id=scenario.id, op=scenario.op, level=scenario.level, model=scenario.model, model_id=scenario.model_id,
             tp=scenario.tp, tokens=scenario.tokens, phase=scenario.phase, variant=scenario.variant,
             category=scenario.category, shape_key=scenario.shape_key, verdict=found.verdict,
-            message=advised(found.verdict, found.message, found.evidence), device=self.device,
+            message=plain(advised(found.verdict, found.message, found.evidence)), device=self.device,
             baseline_provider=found.provider, self_test=not reached.modules,
             candidate_path=reached.path, candidate_sha256=reached.sha256, replaced=reached.modules,
             ran_through=found.ran_through, correctness=found.correctness, sweep=found.sweep, timing=found.timing,
-            gates=found.gates,
-            evidence=found.evidence, seed=self.settings.seed, wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s),
+            gates=found.gates, evidence=plain(found.evidence), output=self._output(), seed=self.settings.seed,
+            wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s), dump=found.dump,
             reproduce=command(scenario, self.settings))
+
+    def _output(self) -> str:
+        """What the candidate has printed; what Python writes of its process's end is evidence."""
+        self._workers.listen()
+        return self._workers.said.take().partition(LAST_WORDS)[0].rstrip()
 
     def _find(self, scenario: Scenario, reached: Reached) -> Found:
         """What is wrong with the candidate, or that nothing is."""
@@ -186,8 +214,11 @@ class KernelGrader:
                 self._end_workers()
                 if number == ATTEMPTS:
                     return failed_harness(error)
+            except BaseException:  # an interrupt, wherever it came: no process is asked again that may be half way
+                self._end_workers()
+                raise
             else:
-                if not found.imported:  # it would end alike, and may take the time limit, at every scenario
+                if not (found.imported or self.deadline.passed):  # it would end alike, after as long, every time
                     self._broken[scenario.relative_module, loaded] = found
                 return found
         raise AssertionError("unreachable")
@@ -203,7 +234,7 @@ class KernelGrader:
             return run(Attempt(self._workers, self.settings, scenario, loaded=loaded, swept=self._swept))
         if self._ranks is None:
             self._workers.close()
-            self._ranks = RankGroup(self.settings, self.device, scenario.ranks)
+            self._ranks = RankGroup(self.settings, self.device, scenario.ranks, self.deadline, self._workers.said)
         return RanksAttempt(self._ranks, self.settings, scenario).run(directory, loaded)
 
     def _directory(self, reached: Reached) -> Path | None:
@@ -215,4 +246,4 @@ def _readdressed(equal: ScenarioResult, scenario: Scenario, settings: GraderSett
     return replace(
         equal, id=scenario.id, op=scenario.op, model=scenario.model, model_id=scenario.model_id, tp=scenario.tp,
         tokens=scenario.tokens, variant=scenario.variant, category=scenario.category, shared_with=equal.id,
-        wall_s=0.0, overhead_s=0.0, reproduce=command(scenario, settings))
+        output="", wall_s=0.0, overhead_s=0.0, reproduce=command(scenario, settings))

@@ -7,9 +7,10 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from filelock import FileLock
 
@@ -89,9 +90,35 @@ def _section(device: str, kind: int) -> Iterator[float]:
     started = time.monotonic()
     with (lock_root() / f"{name}.lock").open("w") as held:
         with (lock_root() / f"{name}.gate").open("w") as gate:
-            fcntl.flock(gate, kind)
-            fcntl.flock(held, kind)
+            _take(gate, kind)
+            _take(held, kind)
         yield time.monotonic() - started
+
+
+def _take(file: IO[str], kind: int) -> None:
+    """Lock a file; a mark says meanwhile that this process waits for another one."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        mark = lock_root() / f"waiting-{os.getpid()}"
+        mark.write_text(str(os.getppid()))
+        try:
+            fcntl.flock(file, kind)
+        finally:
+            mark.unlink(missing_ok=True)
+
+
+def waiting_since(pid: int) -> float | None:
+    """Since when (time.time()) a grader waits for its device, in process `pid` or a child of it; None where none does.
+
+    The longest wait of several.
+    """
+    found = []
+    for mark in lock_root().glob("waiting-*"):
+        with suppress(OSError, ValueError):  # just done
+            if pid in (int(mark.name.removeprefix("waiting-")), int(mark.read_text())):
+                found.append(mark.stat().st_mtime)
+    return min(found, default=None)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 import json
 import os
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,24 @@ from fastkernels.results.files import result_adapter
 
 
 def start_log(path: Path, resume: bool = False) -> None:
-    """Begin a run's log, once per run and before any grader opens it: empties it unless the run resumes."""
+    """Begin a run's log, once per run and before any grader opens it: empties it unless the run resumes.
+
+    OSError where it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        path.write_bytes(b"")
+    with path.open("ab" if resume else "wb"):
+        pass
+
+
+def keep_log(path: Path) -> Path | None:
+    """Give a log that holds anything another name, that of the time when it was last written; return that name."""
+    if not path.exists() or not path.stat().st_size:
+        return None
+    written = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
+    names = (path.with_stem(f"{path.stem}-{written}{more}") for more in chain([""], (f"-{n}" for n in count(2))))
+    kept = next(name for name in names if not os.path.lexists(name))
+    path.rename(kept)
+    return kept
 
 
 @dataclass(frozen=True)
@@ -37,10 +53,12 @@ class ResultLog:
     _by_shape: dict[tuple[str, str], ScenarioResult] = field(default_factory=dict)
 
     def append(self, conditions: str, result: ScenarioResult) -> None:
-        """Write one line at once, so that a killed run loses nothing that was finished."""
-        entry = Entry(conditions, result)
+        """Write one line at once, so that a killed run loses nothing that was finished.
+
+        OSError where the file cannot take it; this process knows the result all the same.
+        """
+        self._remember(Entry(conditions, result))
         if self.path is None:
-            self._remember(entry)
             return
         line = json.dumps({"conditions": conditions, "result": to_json(result)}, separators=(",", ":")).encode() + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -45,8 +45,12 @@ class Found:
     """Whether the candidate's import has succeeded."""
     sweep: str = ""
     """What a sweep over token counts has covered, or why there was none."""
+    refused: list[str] = field(default_factory=list)
+    """Values of init arguments, none of them a shipped shape's, that the candidate refuses."""
     harness_failed: bool = False
     """Whether the harness, not the candidate, is what failed."""
+    dump: str = ""
+    """The script that shows the call that went wrong, where that was asked for."""
 
     @property
     def passed(self) -> bool:
@@ -81,7 +85,7 @@ class Attempt:
     loaded: str = ""
     """Hash of the candidate files that the module reaches."""
     swept: dict[str, str] = field(default_factory=dict)
-    """Addresses of what was swept over token counts before, by `sweep_key`."""
+    """Addresses of what was swept over token counts, or graded as a variant, before, by `sweep_key`."""
 
     def __post_init__(self) -> None:
         self.share = DeviceShare(self.workers.device, self.found.waited)
@@ -89,10 +93,12 @@ class Attempt:
     def check(self) -> None:
         """Import, build and judge the planned draws in order, then the calls besides; stops at the first that fails."""
         from fastkernels.bench.kernels.sweep import sweep
+        from fastkernels.bench.kernels.varied import grade_variants
 
         scenario = self.scenario
         self.candidate({"do": "import", "module": scenario.relative_module, "class_name": scenario.class_name})
         self.found.imported = True
+        variant = grade_variants(self)
         plain = scenario.to_dict()
         with self.share.on_the_device():
             prepared = self.trusted({"do": "prepare", "scenario": plain, "seed": self.settings.seed})
@@ -113,6 +119,10 @@ class Attempt:
             self.found.message += " (in a call whose allocations lay between guard bands and held NaN)"
             return
         sweep(self)
+        if self.found.passed and variant is not None:
+            self.found.verdict, self.found.message = variant
+        if self.found.refused:
+            self.found.sweep += f"; the candidate refuses {' and '.join(self.found.refused)}"
 
     def check_other_weights(self) -> None:
         """Load other weights into the candidate's module and judge a call: what it keeps of the old ones is wrong."""
@@ -167,7 +177,18 @@ class Attempt:
         verdict = Verdict(finding["verdict"])
         if not verdict.ok:
             self.found.verdict, self.found.message = verdict, finding["message"]
+            self.dump(judged=True)
         return not verdict.ok
+
+    def dump(self, judged: bool) -> None:
+        """Have the call that went wrong written (`--fk-dump`): as it was `judged`, or the inputs of one that failed."""
+        folder = self.settings.dump
+        if folder is not None and not self.found.dump:
+            scenario, found = self.scenario, self.found
+            title = f"{scenario.id}: {found.verdict}: {found.message.partition(chr(10))[0]}"
+            reply = self.trusted({"do": "dump", "judged": judged, "title": title,
+                                  "folder": str(folder / scenario.op / scenario.use)})
+            found.dump = str(reply.get("script", ""))
 
     def trusted(self, request: Message) -> Message:
         """Ask the trusted worker."""
@@ -212,6 +233,8 @@ def run(attempt: Attempt) -> Found:
                 attempt.check_other_weights()
     except CandidateFailedError as error:
         found.verdict, found.message, found.evidence = error.verdict, error.message, error.evidence
+        if found.imported:
+            attempt.dump(judged=False)
     if found.verdict.correct:
         run_gates(attempt)
         run_sanitizers(attempt)

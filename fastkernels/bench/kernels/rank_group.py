@@ -10,6 +10,8 @@ from fastkernels.bench.isolate.devices import device_of, kind_of
 from fastkernels.bench.isolate.memory import default_limit_bytes
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.sandbox import Sandbox, among_ranks
+from fastkernels.bench.kernels.deadline import Deadline
+from fastkernels.bench.kernels.said import Said
 from fastkernels.bench.kernels.settings import GraderSettings, too_few_gpus
 from fastkernels.bench.kernels.spare import START_TIMEOUT_S
 from fastkernels.bench.kernels.workers import CandidateFailedError, Side, Workers
@@ -65,8 +67,12 @@ class RankGroup:
     On CUDA rank r has the GPU `cuda:r`.
     """
 
-    def __init__(self, settings: GraderSettings, device: str, size: int) -> None:
-        """device: `cpu` or `cuda`; DeviceError where there are fewer GPUs than ranks."""
+    def __init__(self, settings: GraderSettings, device: str, size: int, deadline: Deadline | None = None,
+                 said: Said | None = None) -> None:
+        """device: `cpu` or `cuda`; deadline: the grader's; said: gathers their output.
+
+        DeviceError where there are fewer GPUs than ranks.
+        """
         lacking = too_few_gpus(size, device)
         if lacking:
             raise DeviceError(lacking)
@@ -75,10 +81,12 @@ class RankGroup:
         settings = replace(settings, memory_limit_bytes=limit)
         trusted, arenas = Side("ranks"), list[int]()
         self.workers = [RankWorkers(settings, device_of(rank, device), trusted_side=trusted, rank=rank,
-                                    all_arenas=arenas) for rank in range(size)]
+                                    all_arenas=arenas, deadline=deadline or Deadline(), said=said or Said())
+                        for rank in range(size)]
         for workers in self.workers:
             arenas += workers.open_arenas()
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="fastkernels-rank")
+        self._asked: list[Future[Message]] = []
 
     def ready(self, directory: Path | None, loaded: str) -> None:
         """Have all ranks run these candidates, joined in one group; WorkerError where they do not meet."""
@@ -95,25 +103,31 @@ class RankGroup:
 
     def ask(self, requests: Sequence[Message]) -> list[Message]:
         """Ask every rank's candidate at once; CandidateFailedError of the rank that is to blame, all ended then."""
-        asked = [self._threads.submit(workers.candidate, request)
-                 for workers, request in zip(self.workers, requests, strict=True)]
+        self._asked = asked = [self._threads.submit(workers.candidate, request)
+                               for workers, request in zip(self.workers, requests, strict=True)]
         wait(asked, return_when=FIRST_EXCEPTION)
         if not any(future.done() and future.exception() for future in asked):
             return [future.result() for future in asked]
         wait(asked, timeout=GRACE_S)
         failed = [future for future in asked if future.done() and future.exception()]
-        for workers in self.workers:  # killed, not closed: their threads still wait for an answer
-            if workers.candidate_side.process is not None:
-                workers.candidate_side.process.kill()
+        self._kill_candidates()
         wait(asked)
         self._close_candidates()
         raise min(map(_failure, failed), key=lambda error: error.verdict not in _TO_BLAME)
 
     def close(self) -> None:
-        """End all processes."""
+        """End all processes, also where an interrupt has left threads that wait for an answer."""
+        if not all(future.done() for future in self._asked):
+            self._kill_candidates()
+        self._threads.shutdown()
         for workers in self.workers:
             workers.close()
-        self._threads.shutdown()
+
+    def _kill_candidates(self) -> None:
+        """Killed, not closed: threads may still wait for an answer."""
+        for workers in self.workers:
+            if workers.candidate_side.process is not None:
+                workers.candidate_side.process.kill()
 
     def _close_candidates(self) -> None:
         for workers in self.workers:

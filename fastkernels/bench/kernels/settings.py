@@ -70,6 +70,8 @@ class GraderSettings:
     sandbox: str = "auto"
     """What confines the candidate's process: `auto` (all that the kernel has), `require` (an error where something is
     missing) or `off`."""
+    dump: Path | None = None
+    """Directory for calls that went wrong: inputs, expected, given and a script each; None writes none."""
 
     @property
     def longest_build_s(self) -> float:
@@ -104,8 +106,8 @@ class GraderSettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `KernelBenchResult.settings`."""
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        data["candidates_dir"] = None if self.candidates_dir is None else str(self.candidates_dir)
-        data["manifest"] = None if self.manifest is None else str(self.manifest)
+        for name in ("candidates_dir", "manifest", "dump"):
+            data[name] = None if data[name] is None else str(data[name])
         return {**data, "gates": [str(gate) for gate in chosen_gates(self.gates)], "seqlens": list(self.seqlens),
                 "sanitize": list(self.sanitize), "env": list(self.env)}
 

@@ -54,8 +54,9 @@ class SharedBuilds:
         try:
             with self._builds.building(name) if request["do"] in BUILDING else nullcontext():
                 yield
-        except CandidateFailedError as error:
-            spoilt = request["do"] == "import" or error.verdict is Verdict.LIMIT_EXCEEDED
+        except BaseException as error:  # an interrupt too
+            over = isinstance(error, CandidateFailedError) and error.verdict is Verdict.LIMIT_EXCEEDED
+            spoilt = request["do"] == "import" or over
             if folder is not None and (spoilt or is_locked(folder)):
                 self._builds.forget(loaded, folder, remove=spoilt)
             raise

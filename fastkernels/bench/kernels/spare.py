@@ -41,6 +41,6 @@ class Spare:
 
     def close(self) -> None:
         """End it, if there is one."""
-        if self.process is not None:
-            self.process.close()
-        self.process = None
+        process, self.process = self.process, None
+        if process is not None:
+            process.close()

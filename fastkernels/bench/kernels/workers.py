@@ -12,8 +12,10 @@ from fastkernels.bench.isolate.memory import default_limit_bytes, tells_out_of_m
 from fastkernels.bench.isolate.process import WorkerEndedError, WorkerProcess
 from fastkernels.bench.isolate.protocol import Message
 from fastkernels.bench.isolate.sandbox import Sandbox, find_sandbox
+from fastkernels.bench.kernels.deadline import Deadline
 from fastkernels.bench.kernels.failed import CandidateFailedError
 from fastkernels.bench.kernels.gpu_memory import GpuMemory, read_devices
+from fastkernels.bench.kernels.said import Said
 from fastkernels.bench.kernels.settings import GraderSettings
 from fastkernels.bench.kernels.settle import settle
 from fastkernels.bench.kernels.shared_builds import BUILDING, SharedBuilds
@@ -46,9 +48,9 @@ class Side:
 
     def close(self) -> None:
         """End the process, if there is one."""
-        if self.process is not None:
-            self.process.close()
-        self.process, self.greeted = None, False
+        process, self.process, self.greeted = self.process, None, False
+        if process is not None:
+            process.close()
 
 
 @dataclass
@@ -65,10 +67,14 @@ class Workers:
     """Runs the baseline in timed sections on CUDA, as the candidate's process runs the candidate."""
     builds: SharedBuilds | None = None
     """Where candidates compile to, for more than one process; None for each process's own."""
+    deadline: Deadline = field(default_factory=Deadline)
+    """When the scenario that is graded must have ended."""
     times: ClassVar[bool] = True
     """Whether anything is timed: several ranks are not."""
     keeps_spare: ClassVar[bool] = True
     """Whether the next candidate's process is forked while one is at work: it takes a candidate in at once."""
+    said: Said = field(default_factory=Said)
+    """What the candidate's processes print."""
     _arenas: list[int] = field(default_factory=list)
     _runner_arenas: list[int] = field(default_factory=list)
     _last: tuple[Path | None, str] = (None, "")
@@ -145,15 +151,19 @@ class Workers:
 
     def _ask_trusted(self, side: Side, request: Message | None) -> Message:
         what = "its answer" if request is None else request["do"]
+        self.deadline.check()
+        cut_s = self.deadline.cuts(TRUSTED_TIMEOUT_S)
         try:
             if request is not None:
                 self._greet(side)
             assert side.process is not None
             if request is not None:
                 side.process.post(request)
-            reply = side.process.answer(TRUSTED_TIMEOUT_S)
+            reply = side.process.answer(cut_s or TRUSTED_TIMEOUT_S)
         except WorkerEndedError as error:
             side.close()
+            if cut_s is not None and error.verdict is Verdict.HUNG:
+                raise TimeoutError(self.deadline.over) from error
             raise WorkerError(f"the trusted worker: {error.message} ({what})\n{error.evidence}") from error
         if "error" in reply:
             side.close()
@@ -175,6 +185,7 @@ class Workers:
         """Ask it and do not wait; `candidate_answer` must follow."""
         side = self.candidate_side
         self._greet(side)
+        self.deadline.check()
         assert side.process is not None
         side.process.post(request)
 
@@ -182,11 +193,15 @@ class Workers:
         """Its answer to this request, within the time of its kind where no other is given."""
         side = self.candidate_side
         assert side.process is not None
+        limit_s = timeout_s or self._timeout_s(request)
+        cut_s = self.deadline.cuts(limit_s)
         try:
-            reply = side.process.answer(timeout_s or self._timeout_s(request))
+            reply = side.process.answer(cut_s or limit_s)
         except WorkerEndedError as error:
             side.close()
-            raise CandidateFailedError(error.verdict, f"{error.message} ({request['do']})", error.evidence) from error
+            hung = cut_s is not None and error.verdict is Verdict.HUNG
+            message = f"no answer within {self.deadline.limit}" if hung else error.message
+            raise CandidateFailedError(error.verdict, f"{message} ({request['do']})", error.evidence) from error
         if "error" in reply:
             side.close()
             raise CandidateFailedError(Verdict.NO_RESULT, f"the process broke during {request['do']}",
@@ -217,6 +232,11 @@ class Workers:
         """Directory of the candidates that the process was last made ready for."""
         return self._last[0]
 
+    def listen(self) -> None:
+        """Take in what the candidate has printed since its last answer."""
+        if self.candidate_side.process is not None:
+            self.candidate_side.process.listen()
+
     def candidate_cpu_s(self) -> float:
         """CPU seconds of the candidate's process and all that it started, so far."""
         process = self.candidate_side.process
@@ -245,9 +265,9 @@ class Workers:
         self.spare.close()
         if self.builds is not None:
             self.builds.close()
-        for fd in (*self._arenas, *self._runner_arenas):
+        arenas, self._arenas, self._runner_arenas = (*self._arenas, *self._runner_arenas), [], []
+        for fd in arenas:
             os.close(fd)
-        self._arenas, self._runner_arenas = [], []
 
     def _start_candidate(self, directory: Path | None) -> None:
         limit = self.settings.memory_limit_bytes or default_limit_bytes()
@@ -271,7 +291,8 @@ class Workers:
             builds = builds or self.builds.fresh()
         named = {name: os.environ[name] for name in self.settings.env if name in os.environ}
         return WorkerProcess(side.role, self._device_of(side), self._arenas_of(side), self._sandbox(), self.hidden,
-                             self.settings.disk_limit_bytes, named, builds)
+                             self.settings.disk_limit_bytes, named, builds,
+                             hear=self.said.add if side is self.candidate_side else None)
 
     def _timeout_s(self, request: Message) -> float:
         """Longest that a request to the candidate may take."""

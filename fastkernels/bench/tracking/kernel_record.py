@@ -1,7 +1,9 @@
 """A run of the kernel tier as parameters, metrics, tags and files of a tracked run."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 
 from fastkernels.bench.tracking.record import (
     Record,
@@ -14,6 +16,10 @@ from fastkernels.bench.tracking.record import (
 )
 from fastkernels.results import GateOutcome, KernelBenchResult, ScenarioResult, to_json
 
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a run's description."""
+NOTED_FAILURES = 5
+"""Failing scenarios that the note words; `errors/` has the others."""
 SHOWN_ERRORS = 50
 """Failing scenarios of an operator that `errors/{op}.txt` words in full; the others get a line each."""
 
@@ -35,6 +41,35 @@ def values(result: KernelBenchResult) -> Record:
               "left_out": len(result.left_out), "wall_s": result.wall_s}
     return Record(params=_params(result), tags=_tags(result),
                   metrics={name: float(value) for name, value in found.items() if value is not None})
+
+
+def note(result: KernelBenchResult) -> str:
+    """The run in Markdown, as MLflow's page of the run shows it: verdicts, then operators with models and speedups."""
+    from fastkernels.report.formats import digits, ratio
+    from fastkernels.report.summary import device_of, headline, operator_rows
+
+    lines = [f"**{headline(result)}** on {device_of(result)}", "",
+             "| operator | models | TP | verdicts | speedup | slowest | error ratio |", "|---|---|---|---|---|---|---|"]
+    for row in operator_rows(result.results):
+        own = [item for item in result.results if (item.op, item.level) == (row.op, row.level)]
+        counts = Counter(str(item.verdict) for item in own)
+        timing = row.slowest.timing if row.slowest else None
+        slowest = f"{ratio(timing.speedup)}x, {row.slowest.tokens} tokens" if row.slowest and timing else "-"
+        lines.append(
+            f"| {row.op} | {', '.join(distinct(item.model for item in own))} | {listed(distinct(i.tp for i in own))} | "
+            f"{', '.join(f'{count} {name}' for name, count in counts.most_common())} | "
+            f"{'-' if row.speedup is None else f'{ratio(row.speedup)}x'} | {slowest} | "
+            f"{'-' if row.max_error_ratio is None else digits(row.max_error_ratio)} |")
+    failed = [item for item in result.results if not item.verdict.ok][:NOTED_FAILURES]
+    lines += ["", *(f"- `{item.id}` {item.verdict}: {item.headline}" for item in failed)] if failed else []
+    return "\n".join(lines)
+
+
+def dataset(result: KernelBenchResult) -> tuple[str, str, str]:
+    """Models of the run, a hash of its shapes, and the manifest that both come from."""
+    shapes = sorted({item.shape_key for item in result.results})
+    return (", ".join(distinct(item.model for item in result.results)) or "no model",
+            sha256("\n".join(shapes).encode()).hexdigest()[:8], str(result.settings.get("manifest") or "llm.yaml"))
 
 
 def results_file(result: KernelBenchResult) -> bytes:
@@ -90,7 +125,7 @@ def _tags(result: KernelBenchResult) -> dict[str, str]:
         providers.setdefault(f"baseline_provider.{item.op}", []).append(item.baseline_provider)
     against = {name: listed(distinct(found)) for name, found in providers.items()}
     all_self = bool(result.results) and all(item.self_test for item in result.results)
-    return as_tags({"self_test": all_self, **against, **hashes})
+    return as_tags({"self_test": all_self, NOTE: note(result), **against, **hashes})
 
 
 def _errors(items: Sequence[ScenarioResult]) -> str:

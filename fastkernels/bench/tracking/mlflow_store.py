@@ -1,6 +1,7 @@
 """The store that keeps runs with MLflow: a server, a database, or the file of the working directory."""
 
 import getpass
+import json
 import logging
 import os
 import sys
@@ -32,6 +33,8 @@ CALL_LIMIT_S = 60.0
 METRICS_A_CALL = 1000
 NAMES_A_CALL = 100
 """Metrics, and parameters or tags, that MLflow takes in one call."""
+MAX_DATASET = 500
+"""Characters of a dataset's name that MLflow takes."""
 RUNS_A_PAGE = 50
 """Runs that are read in one call: MLflow takes a fifth of a second for one with 6000 metrics."""
 NEWEST_FIRST = ["attributes.start_time DESC"]
@@ -53,9 +56,12 @@ class MlflowStore:
             client = self._connect()
             run = client.create_run(self._experiment(client), start_time=_milliseconds(started),
                                     tags={**own, **tags}, run_name=name)
-            return str(run.info.run_id)
+            return str(run.info.run_id or "")
 
-        return self._do(open_run)
+        run_id = self._do(open_run)
+        if not run_id:  # MLflow takes any JSON object for an answer
+            raise StoreError("the answer names no run: this is no MLflow server, or one of another version")
+        return run_id
 
     def write_values(self, run_id: str, params: Mapping[str, str], metrics: Mapping[str, tuple[float, int]],
                      tags: Mapping[str, str]) -> None:
@@ -83,6 +89,16 @@ class MlflowStore:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(content)
                 client.log_artifacts(run_id, folder)
+
+        self._do(write)
+
+    def write_dataset(self, run_id: str, name: str, digest: str, source: str) -> None:
+        """Add a dataset, which MLflow's table of runs has a column for."""
+        def write() -> None:
+            from mlflow.entities import Dataset, DatasetInput
+
+            data = Dataset(cut(name, MAX_DATASET), digest, "local", json.dumps({"uri": source}))
+            self._connect().log_inputs(run_id, datasets=[DatasetInput(data)])
 
         self._do(write)
 

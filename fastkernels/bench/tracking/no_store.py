@@ -26,6 +26,9 @@ class NoStore:
     def write_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Keep nothing."""
 
+    def write_dataset(self, run_id: str, name: str, digest: str, source: str) -> None:
+        """Keep nothing."""
+
     def end_run(self, run_id: str, status: str, ended: str) -> None:
         """Keep nothing."""
 

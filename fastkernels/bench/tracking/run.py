@@ -15,7 +15,7 @@ class TrackedRun:
     name: str
     """Its readable name."""
     status: str
-    """`RUNNING`, `FINISHED`, `FAILED` (ended by an exception) or `KILLED` (interrupted)."""
+    """`RUNNING`, `FINISHED`, `FAILED` (ended by an exception, or it found a wrong kernel) or `KILLED` (interrupted)."""
     tier: str
     """`agent`, `kernel`, `eval` or `e2e`; empty where nothing said so."""
     started: str

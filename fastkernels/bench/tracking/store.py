@@ -6,9 +6,9 @@ from typing import Protocol
 
 from fastkernels.bench.tracking.run import TrackedRun
 from fastkernels.env import tracking_is_off
-from fastkernels.errors import FastKernelsError
+from fastkernels.errors import FastKernelsError, install_command
 
-NOT_INSTALLED = ("mlflow is not installed, nothing is recorded: pip install 'pytest-fastkernels[mlflow]' "
+NOT_INSTALLED = (f"mlflow is not installed, nothing is recorded: {install_command('mlflow')} "
                  "(or set FASTKERNELS_TRACKING=off)")
 
 
@@ -35,6 +35,9 @@ class Store(Protocol):
 
     def write_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Add files, by path, to a run."""
+
+    def write_dataset(self, run_id: str, name: str, digest: str, source: str) -> None:
+        """Say what a run was made on, which tables of runs show; equal digests stand for equal data."""
 
     def end_run(self, run_id: str, status: str, ended: str) -> None:
         """End a run as FINISHED, FAILED or KILLED; `ended` is ISO 8601, empty for now."""

@@ -83,6 +83,7 @@ class Tracker:
         run.attempt("results file and errors", lambda: run.write_files({
             f"results{suffix}.json": kernel_record.results_file(result),
             **kernel_record.error_files(result.results, suffix)}))
+        run.attempt("models", lambda: run.store.write_dataset(run.run_id, *kernel_record.dataset(result)))
         run.attempt("plots", lambda: _write_plots(run, result, suffix))
         # last: MLflow reads back all metrics of a run whenever it is given files or tags
         run.attempt("metrics of the kernel run", lambda: run.write(_of_tier("kernel", kernel_record.values(result))))

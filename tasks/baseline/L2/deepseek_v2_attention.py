@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from fastkernels.runtime.model_config import LATENT_EPS, layer_index, optional, rope_parameters
 from fastkernels.runtime.model_config import latent_scale as attention_scale
-from fastkernels.runtime.model_config import layer_index, optional, rope_parameters
 from fastkernels.runtime.parallel import divide, tp_group
 
 from ..L1.rms_norm import RMSNorm
@@ -21,8 +21,9 @@ class DeepseekV2MLAAttention(nn.Module):
 
     positions: [T] int64, hidden_states: [T, hidden_size] -> [T, hidden_size], summed over ranks; without reduce_results
     this rank's part of the sum. Reads the forward context. q_lora_rank None: queries straight from hidden_states
-    (V2-Lite). config: rms_norm_eps, the rotary embedding's keys, attention_bias. Under YaRN scores grow by the square
-    of mscale_all_dim's factor. input_size: width of hidden_states where it is not hidden_size.
+    (V2-Lite). config: the rotary embedding's keys, attention_bias. Norms of latents have an epsilon of their own. Under
+    YaRN scores grow by the square of mscale_all_dim's factor. input_size: width of hidden_states where it is not
+    hidden_size.
     """
 
     def __init__(
@@ -44,9 +45,8 @@ class DeepseekV2MLAAttention(nn.Module):
         rope = rope_parameters(config, layer_index(prefix))
         self.scaling = attention_scale(self.qk_head_dim, rope)
         self._build_projections(
-            input_size or hidden_size, float(config.rms_norm_eps), bool(optional(config, "attention_bias", False)),
-            reduce_results, prefix, dtype,
-        )  # fmt: skip
+            input_size or hidden_size, bool(optional(config, "attention_bias", False)), reduce_results, prefix, dtype
+        )
         self.rotary_emb = rotary_embedding(
             qk_rope_head_dim, max_position_embeddings, deepseek_rope(rope), dtype,
             is_neox_style=not optional(config, "rope_interleave", True),
@@ -57,7 +57,7 @@ class DeepseekV2MLAAttention(nn.Module):
         )  # fmt: skip
 
     def _build_projections(
-        self, width: int, eps: float, bias: bool, reduce_results: bool, prefix: str, dtype: torch.dtype | None
+        self, width: int, bias: bool, reduce_results: bool, prefix: str, dtype: torch.dtype | None
     ) -> None:
         """Make the layers that have weights; those of queries by whether q_lora_rank is given."""
         latent = self.kv_lora_rank + self.qk_rope_head_dim
@@ -66,14 +66,14 @@ class DeepseekV2MLAAttention(nn.Module):
             self.fused_qkv_a_proj = DeepSeekV2FusedQkvAProjLinear(
                 width, [self.q_lora_rank, latent], f"{prefix}.fused_qkv_a_proj", bias, dtype
             )
-            self.q_a_layernorm = RMSNorm(self.q_lora_rank, eps, dtype)
+            self.q_a_layernorm = RMSNorm(self.q_lora_rank, LATENT_EPS, dtype)
             self.q_b_proj = ColumnParallelLinear(
                 self.q_lora_rank, queries, False, params_dtype=dtype, prefix=f"{prefix}.q_b_proj"
             )
         else:
             self.kv_a_proj_with_mqa = ReplicatedLinear(width, latent, bias, dtype, f"{prefix}.kv_a_proj_with_mqa")
             self.q_proj = ColumnParallelLinear(width, queries, False, params_dtype=dtype, prefix=f"{prefix}.q_proj")
-        self.kv_a_layernorm = RMSNorm(self.kv_lora_rank, eps, dtype)
+        self.kv_a_layernorm = RMSNorm(self.kv_lora_rank, LATENT_EPS, dtype)
         self.kv_b_proj = ColumnParallelLinear(
             self.kv_lora_rank, self.num_heads * (self.qk_nope_head_dim + self.v_head_dim), False, params_dtype=dtype,
             prefix=f"{prefix}.kv_b_proj",

@@ -225,7 +225,7 @@ def test_router_logits_have_a_clear_choice(drawn):
 @pytest.mark.parametrize("groups", [{}, {"groups": 4, "top_groups": 2}])
 def test_a_correction_bias_decides_about_given_logits(drawn, groups):
     args = {"top_k": 4, "correction": "e_score_correction_bias", **groups}
-    values = drawn(InputSpec("e_score_correction_bias", "normal", (64,), "float32", {"std": 0.02}),
+    values = drawn(InputSpec("e_score_correction_bias", "correction_bias", (64,), "float32"),
                    InputSpec("x", "router_logits", ("tokens", 64), "bfloat16", args))
     router = GroupedTopk(4, True, groups.get("groups", 0), groups.get("top_groups", 0), "sigmoid")
     logits, bias = values["x"].double(), values["e_score_correction_bias"]

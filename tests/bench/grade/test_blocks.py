@@ -164,7 +164,7 @@ def last_position_wrong(module):
 
 def last_key_unseen(module):
     forward(attention_of(module).attn.decode, lambda original, q, k, v, table, used, *rest: original(
-        q, k, v, table, (used - 1).clamp(min=1), *rest))  # fmt: skip
+        q, k, v, table, torch.where(used > 1, used - 1, used), *rest))  # fmt: skip
 
 
 def no_mask_between_prompts(module):

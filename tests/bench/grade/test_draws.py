@@ -31,10 +31,10 @@ def test_every_plan_has_normal_hard_and_odd_draws(scenario_of, device, tokens):
     assert len(counts) >= 4
     assert 1 in counts
     assert any(count % 2 and count not in (1, tokens) for count in counts)
-    assert {draw.hard for draw in plan} == {"normal", "large", "tiny", "zeros", "ties", "mixed"}
+    assert {draw.hard for draw in plan} == {"normal", "large", "tiny", "zeros", "ties", "mixed", "nan"}
     assert all(draw.tokens >= 3 for draw in plan if draw.hard != "normal")
     assert len({draw.name for draw in plan}) == len(plan)
-    assert all(draw.hard == "normal" or draw.hard in TRANSFORMS for draw in plan)
+    assert all(draw.hard in ("normal", "nan", *TRANSFORMS) for draw in plan)
 
 
 def test_few_draws_are_large(scenario_of):
@@ -55,4 +55,4 @@ def test_what_enters_an_exponential_gets_gentler_values(scenario_of):
     attention = {draw.hard for draw in plan_draws(scenario_of(X, USED), 1, "cpu")}
     block = {draw.hard for draw in plan_draws(scenario_of(X, level=2), 1, "cpu")}
     assert attention == {"normal", "moderate", "tiny", "zeros", "ties", "mixed-gentle"}
-    assert block == {"normal", "moderate", "tiny", "zeros", "ties", "mixed-mild"}
+    assert block == {"normal", "moderate", "tiny", "zeros", "ties", "mixed-mild", "nan"}

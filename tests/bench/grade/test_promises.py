@@ -167,7 +167,7 @@ def test_positions_and_ids_hold_their_ends(scenario_of, tokens):
 @pytest.mark.parametrize("tokens", [3, 17])
 @pytest.mark.parametrize("hard", ["normal", "moderate", "ties"])
 def test_a_routers_bias_decides_in_some_row(scenario_of, hard, tokens):
-    bias = InputSpec("e_score_correction_bias", "normal", (256,), "float32", {"std": 0.02})
+    bias = InputSpec("e_score_correction_bias", "correction_bias", (256,), "float32")
     spec = InputSpec("logits", "router_logits", ("tokens", 256), "float32",
                      {"top_k": 8, "groups": 8, "top_groups": 4, "correction": "e_score_correction_bias"})
 

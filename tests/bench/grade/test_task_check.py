@@ -44,3 +44,10 @@ def test_a_written_input_counts_as_output(scenario_of):
         ("value_cache", (4, 16, 2, 16)))]
     slots = InputSpec("slot_mapping", "slot_mapping", ("tokens",), "int64", {"slots": 64})
     assert check_task(StoreKVCache(), scenario_of(*caches, slots)) is None
+
+
+def test_a_task_whose_truth_is_not_finite_is_found(scenario_of):
+    for value in (float("nan"), float("inf")):
+        found = check_task(op(lambda x, value=value: x * value), scenario_of(X))
+        assert found is not None
+        assert "is NaN or infinite" in found.message

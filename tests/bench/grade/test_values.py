@@ -163,11 +163,18 @@ def test_choices_of_few_tokens_and_of_few_experts_are_as_ever(scenario_of):
 
 
 def test_mixed_corrections_make_every_score_negative(scenario_of):
-    spec = InputSpec("e_score_correction_bias", "normal", (64,), "float32", {"std": 0.02})
+    spec = InputSpec("bias", "correction_bias", (64,), "float32")
     assert (draw_one(scenario_of, spec, hard="mixed") + 1.0).mean() < -0.5
-    assert draw_one(scenario_of, spec).abs().max() < 0.2
+    assert draw_one(scenario_of, spec).median().abs() < 0.05
     spec = InputSpec("gating_output", "normal", (64,), "float32", {"std": 0.02})
     assert draw_one(scenario_of, spec, hard="mixed").mean().abs() < 0.5
+
+
+def test_a_correction_bias_shows_in_weights_and_keeps_some_experts_out(scenario_of):
+    bias = draw_one(scenario_of, InputSpec("bias", "correction_bias", (256,), "float32"))
+    banned = bias < -0.5
+    assert int(banned.sum()) == 16
+    assert 0.03 < bias[~banned].abs().mean() <= bias[~banned].abs().max() < 0.09
 
 
 def test_too_few_slots_are_an_error(scenario_of):

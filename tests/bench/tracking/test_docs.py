@@ -8,6 +8,7 @@ import pytest
 from tracked_results import CODE, E2E, REPORT, bench
 
 from fastkernels.bench.tracking import TrackingWarning, tracker
+from fastkernels.errors import install_command
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs" / "tracking.md"
@@ -48,7 +49,7 @@ def test_without_mlflow(on, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     monkeypatch.setattr(tracker, "_told", set())
     log, _ = examples()
-    with pytest.warns(TrackingWarning, match=r"pip install 'pytest-fastkernels\[mlflow\]'"):
+    with pytest.warns(TrackingWarning, match=re.escape(install_command("mlflow"))):
         run(log)
     run(log)
     assert capsys.readouterr().err == ""  # where a second warning would go

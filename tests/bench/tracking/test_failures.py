@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,39 @@ def test_a_server_that_answers_without_end(on, notes, dripping, monkeypatch):
     assert log_everything(Tracker(dripping.uri, notes.append)) == ("", 42)
     assert notes == [f"fastkernels tracking: run 'doomed' is not recorded: {dripping.uri}: no answer: "
                      "TimeoutError: no end after 3 s"]
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers every request alike, as a proxy or another service may."""
+
+    status, body = 200, b"{}"
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.mark.parametrize(("status", "body", "why"), [
+    (200, b"{}", "the answer names no run"), (200, b"[]", ""), (200, b"<html>sign in</html>", ""),
+    (200, b"", ""), (200, b"\xff\x00", ""), (404, b"{}", ""), (500, b"down", "")])
+def test_a_server_that_is_something_else(on, notes, status, body, why, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    handler = type("Handler", (Answers,), {"status": status, "body": body})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        assert log_everything(Tracker(uri, notes.append)) == ("", 42)
+        server.shutdown()
+    assert len(notes) == 1
+    assert notes[0].startswith(f"fastkernels tracking: run 'doomed' is not recorded: {uri}: ")
+    assert why in notes[0]
 
 
 def test_the_users_own_limits_count(on, notes, silent, monkeypatch):

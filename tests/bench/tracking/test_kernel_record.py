@@ -7,7 +7,7 @@ from results_by_hand import passed, rms_norm, silu_and_mul
 from tracked_results import bench, failed, faster
 
 from fastkernels.bench.tracking import kernel_record
-from fastkernels.results import Correctness, GateOutcome, GateResult, LeftOut, read_result
+from fastkernels.results import Correctness, GateOutcome, GateResult, LeftOut, Verdict, read_result
 
 
 def test_metrics_of_operators_and_scenarios():
@@ -48,8 +48,21 @@ def test_params_name_what_was_graded():
         "commit": "abc"}
 
 
+def own_tags(result):
+    """The tags but for those that MLflow reads, such as its note."""
+    return {name: value for name, value in kernel_record.values(result).tags.items() if not name.startswith("mlflow.")}
+
+
+def test_the_note_says_what_was_found_in_each_operator():
+    wrong = passed(rms_norm(8), verdict=Verdict.WRONG_VALUES, timing=None, message="output: off by 1\nsecond line")
+    lines = kernel_record.note(bench(passed(rms_norm(4)), wrong)).splitlines()
+    assert lines[0].startswith("**2 scenarios: 1 passed, 1 wrong_values** on ")
+    assert lines[4].startswith("| rms_norm | tiny | 1 | 1 passed, 1 wrong_values | ")
+    assert lines[-1] == f"- `{wrong.id}` wrong_values: output: off by 1"
+
+
 def test_tags_hold_the_hash_that_was_graded_and_what_it_was_measured_against():
-    assert kernel_record.values(bench()).tags == {
+    assert own_tags(bench()) == {
         "self_test": "false", "candidate_sha256.rms_norm": "ff" * 32, "baseline_provider.rms_norm": "native",
         "baseline_provider.silu_and_mul": "native"}
     mixed = bench(passed(rms_norm(4)), passed(rms_norm(8), baseline_provider="triton"))
@@ -60,7 +73,7 @@ def test_tags_hold_the_hash_that_was_graded_and_what_it_was_measured_against():
 
 def test_a_run_of_self_tests_says_so():
     result = bench(passed(self_test=True), kernels=())
-    assert kernel_record.values(result).tags == {"self_test": "true", "baseline_provider.rms_norm": "native"}
+    assert own_tags(result) == {"self_test": "true", "baseline_provider.rms_norm": "native"}
 
 
 def test_the_results_file_can_be_read_again(tmp_path):

@@ -17,7 +17,7 @@ class FlashAttnDecode(nn.Module):
         groups = query.shape[1] // key_cache.shape[2]
         lengths = seqused_k.tolist()
         for row, used in enumerate(lengths):
-            pages = block_table[row].long()
+            pages = block_table[row, : -(-used // key_cache.shape[1])].long()
             k, v = (cache[pages].flatten(0, 1)[:used].float().repeat_interleave(groups, 1).transpose(0, 1)
                     for cache in (key_cache, value_cache))
             scores = query[row].float().unsqueeze(1) @ k.mT * self.scale

@@ -2,13 +2,14 @@
 
 import importlib.util
 
+from fastkernels.errors import install_command
 from fastkernels.manifest import Scenario
 
 VLLM = "vllm"
 BASELINES = ("auto", "native", VLLM)
 """What a run may name: the device's production path, plain PyTorch, vLLM's own modules."""
 
-INSTALL = "pip install 'pytest-fastkernels[vllm]' (its wheels pin torch: vllm 0.26.0 needs torch 2.11.0)"
+INSTALL = f"{install_command('vllm')} (its wheels pin torch: vllm 0.26.0 needs torch 2.11.0)"
 
 ANYWHERE = frozenset({
     "RMSNorm", "GemmaRMSNorm", "SiluAndMul", "GeluAndMul", "SwigluOAIAndMul", "RotaryEmbedding",

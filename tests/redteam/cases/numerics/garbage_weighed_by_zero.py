@@ -1,0 +1,30 @@
+"""What lies past a sequence's end has a weight of 0, and is NaN times 0 where a server's pages hold NaN.
+
+seen: public reports of serving engines, 2024 to 2026
+target: L1/flash_attn_decode
+expect: wrong_nonfinite
+twin: paged_decode
+options: --fk-no-timing
+"""
+
+import torch
+from torch import nn
+
+
+class FlashAttnDecode(nn.Module):
+    def __init__(self, num_heads, head_size, scale, num_kv_heads, sliding_window=None):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, query, key_cache, value_cache, block_table, seqused_k, max_seqlen_k, sinks=None):
+        output = torch.zeros_like(query)
+        groups = query.shape[1] // key_cache.shape[2]
+        for row, used in enumerate(seqused_k.tolist()):
+            pages = block_table[row].long().clamp(0, key_cache.shape[0] - 1)
+            k, v = (cache[pages].flatten(0, 1).float().repeat_interleave(groups, 1).transpose(0, 1)
+                    for cache in (key_cache, value_cache))
+            scores = query[row].float().unsqueeze(1) @ k.mT * self.scale
+            scores = scores.masked_fill(torch.arange(k.shape[1], device=k.device) >= used, float("-inf"))
+            if used:
+                output[row] = (scores.softmax(-1) @ v).squeeze(1).to(query.dtype)
+        return output
