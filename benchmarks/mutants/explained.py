@@ -29,6 +29,8 @@ LAYOUT = Explained("equal", "Only the order of rows and the size of their blocks
 SAME_DTYPE = Explained("unreachable", "Shows where a cache has another dtype than what is stored; no model's has.")
 TIES = Explained("allowed", "Ties may be settled either way.")
 ONCE_MORE = Explained("allowed", "Rounds once or twice more than the baseline, as honest kernels do.")
+BOTH_FORMS = Explained("allowed", "GELU's two forms are at most 0.0005 apart, far less than what bfloat16 is allowed.")
+ERROR_ONLY = Explained("allowed", "Widens what rounding is allowed, which a candidate does not say.")
 ALL_GROUPS = Explained("equal", "Where all groups are kept the mask hides none.")
 ANY_ORDER = Explained("allowed", "Rows of one expert may stand in any order; `canonical` sorts them.")
 NOT_BUILT_SO = Explained(
@@ -58,6 +60,16 @@ EXPLAINED: dict[str, Explained] = {
         PROMOTED,
     "L1.flash_attn_prefill attend: weights = torch.softmax(scores, dim=-1)[..., :keys].masked_fill(row + shift < 0, 0.0) => weights = torch.softmax(scores, dim=-1)[..., :keys]":
         Explained("coverage", "Only rows that see no key differ; no draw has fewer keys than queries."),
+    'L1.gelu wrong formula: return F.gelu(wide, approximate=self.approximate).to(x.dtype) => return F.gelu(wide, approximate="none").to(x.dtype)':
+        BOTH_FORMS,
+    "L1.gelu forward_native: return F.gelu(wide, approximate=self.approximate).to(x.dtype) => return F.gelu(wide).to(x.dtype)":
+        BOTH_FORMS,
+    "L1.gelu forward_native: wide = x.to(torch.promote_types(x.dtype, torch.float32)) => wide = x":
+        ONCE_MORE,
+    "L1.layer_norm _normed: bias = self.bias.to(wide) if with_bias else None => bias = self.bias.to(wide) if True else None":
+        ERROR_ONLY,
+    "L1.layer_norm _normed: return F.layer_norm(x.to(wide), (self.normalized_shape,), self.weight.to(wide), bias, self.eps) => return F.layer_norm(x, (self.normalized_shape,), self.weight.to(wide), bias, self.eps)":
+        ONCE_MORE,
     "L1.gelu_and_mul forward_native: gate, up = x.to(torch.promote_types(x.dtype, torch.float32)).chunk(2, dim=-1) => gate, up = x.chunk(2, dim=-1)":
         ONCE_MORE,
     "L1.gemma_rms_norm forward_native: wide = wide + residual.to(wide.dtype) => wide = wide + residual": PROMOTED,

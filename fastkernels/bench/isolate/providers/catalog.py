@@ -24,7 +24,14 @@ ON_CUDA = frozenset({
 })  # fmt: skip
 """Classes of ours whose counterpart is a kernel of vLLM's CUDA wheel."""
 
+_BY_TRANSFORMERS = "vLLM runs this family by transformers' own classes"
+
 LACKING = {
+    "LayerNorm": "vLLM's models use torch.nn.LayerNorm, as the native baseline does (--fk-baseline=native)",
+    "GELU": "vLLM's models use torch.nn.GELU, as the native baseline does (--fk-baseline=native)",
+    "Glm4MoE": "vLLM's block hands its experts to its engine's runner, which only the engine sets up",
+    **dict.fromkeys(("SmolLM3Attention", "SmolLM3DecoderLayer", "Starcoder2Attention", "Starcoder2MLP",
+                     "Starcoder2DecoderLayer"), _BY_TRANSFORMERS),
     "AllReduce": "one rank alone has nothing to reduce",
     "MoeGroupedGemm": "vLLM multiplies within fused_experts, with a block size of its own choice; see fused_moe",
     "MLADecode": "vLLM's attention backends read latent caches with FlashMLA, on a schedule and pages of their own",

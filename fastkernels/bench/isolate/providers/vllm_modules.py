@@ -276,10 +276,11 @@ def flash_attn_decode(ours: Any) -> Built:
 
 
 def attention_settings(ours: Any) -> dict[str, Any]:
-    """What both attention kernels are told: scale, window, and FlashAttention 3 on Hopper."""
+    """What both attention kernels are told: scale, window, soft cap (0: none), and FlashAttention 3 on Hopper."""
     window = [ours.sliding_window - 1, 0] if ours.sliding_window else [-1, -1]
     version = 3 if torch.cuda.get_device_capability()[0] == 9 else 2
-    return {"softmax_scale": ours.scale, "causal": True, "window_size": window, "fa_version": version}
+    return {"softmax_scale": ours.scale, "causal": True, "window_size": window, "softcap": ours.logits_soft_cap or 0.0,
+            "fa_version": version}  # fmt: skip
 
 
 def fused_moe(ours: Any) -> Built:
