@@ -11,7 +11,7 @@ from fastkernels.results import LeftOut, ScenarioResult, Verdict
 from pytest_fastkernels.grading import compiling
 from pytest_fastkernels.progress import Progress
 from pytest_fastkernels.record import from_wire
-from pytest_fastkernels.table import WIDTH, make_table, seconds
+from pytest_fastkernels.table import NOISY, WIDTH, make_table, seconds
 from pytest_fastkernels.xdist_bridge import KEY
 
 if TYPE_CHECKING:
@@ -180,6 +180,7 @@ class Report:
         kind = ", self-test" if results and all(result.self_test for result in results) else ""
         lines = [f"graded {plural(len(results), 'scenario')} ({plural(shapes, 'shape')}) on {fk.device} in "
                  f"{fk.record.wall_s:.1f} s{kind}: {counted(results)}"] if results else []
+        lines += noise_lines(results)
         lines += gate_lines(results)
         lines += uncaptured_lines(results)
         lines += package_lines(results)
@@ -202,6 +203,21 @@ class Report:
         if building is not None:
             what = f", compiling {building.module.rpartition('.')[2]} for {time.time() - building.since:.0f} s"
         return f"fastkernels: {len(record.results)} of {len(record.expected)} graded in {record.wall_s:.0f} s{what}"
+
+
+def noise_lines(results: Sequence[ScenarioResult]) -> list[str]:
+    """Say that the machine was busy, how many scenarios have no times, and what to do; nothing where all have."""
+    noisy = [(result, result.noise) for result in results if result.noise]
+    if not noisy:
+        return []
+    cores = max((noise.busy_cores or 0.0 for _, noise in noisy), default=0.0)
+    others = f" (other processes took up to {cores:.1f} cores)" if cores >= 0.05 else ""
+    shapes = plural(len({(result.op, result.level, result.shape_key) for result, _ in noisy}), "shape")
+    first, noise = noisy[0]
+    return [f"THE MACHINE WAS BUSY{others}: {len(noisy)} of {plural(len(results), 'scenario')} ({shapes}) {NOISY}: their "
+            "outputs were judged, they have no times and no mean counts them. When it is quiet, the same command with "
+            "--fk-resume grades these again; --fk-no-timing asks for no times",
+            f"{NOISY}, first {first.id}: {noise.reason}"]
 
 
 def uncaptured_lines(results: Sequence[ScenarioResult]) -> list[str]:
@@ -228,13 +244,16 @@ def status_word(results: Sequence[ScenarioResult], word: str) -> str:
     if result.verdict is not Verdict.PASSED:
         return f"{word} {result.verdict}"
     mark = " self-test" if result.self_test else ""
+    if result.noise:
+        return f"{word}{mark} {NOISY}"
     return f"{word}{mark} {result.timing.speedup:.2f}x" if result.timing else word + mark
 
 
 def _group_line(op: str, model: str, group: Group) -> str:
     ratios = sorted(result.timing.speedup for result in group.results if result.timing)
     ends = list(dict.fromkeys(f"{ratio:.2f}x" for ratio in (ratios[:1] + ratios[-1:])))
-    speed = f"  {' to '.join(ends)}" if ends else ""
+    noisy = sum(result.noise is not None for result in group.results)
+    speed = (f"  {' to '.join(ends)}" if ends else "") + (f"  {noisy} {NOISY}" if noisy else "")
     shared = sum(1 for result in group.results if result.shared_with)
     same = f" ({shared} by equal shape)" if shared else ""
     kind = "  self-test" if all(result.self_test for result in group.results) else ""
