@@ -214,8 +214,8 @@ def noise_lines(results: Sequence[ScenarioResult]) -> list[str]:
     others = f" (other processes took up to {cores:.1f} cores)" if cores >= 0.05 else ""
     shapes = plural(len({(result.op, result.level, result.shape_key) for result, _ in noisy}), "shape")
     first, noise = noisy[0]
-    return [f"THE MACHINE WAS BUSY{others}: {len(noisy)} of {plural(len(results), 'scenario')} ({shapes}) {NOISY}: their "
-            "outputs were judged, they have no times and no mean counts them. When it is quiet, the same command with "
+    return [f"THE MACHINE WAS BUSY{others}: {len(noisy)} of {plural(len(results), 'scenario')} ({shapes}) {NOISY}: "
+            "outputs were judged, there are no times, and no mean counts them. When it is quiet, the same command with "
             "--fk-resume grades these again; --fk-no-timing asks for no times",
             f"{NOISY}, first {first.id}: {noise.reason}"]
 

@@ -98,7 +98,7 @@ class WorkerLane:
 
 def time_scenario(attempt: Attempt) -> None:
     """Time both sides and check what was timed; sets timing, or the verdict that forbids it."""
-    found, settings, device = attempt.found, attempt.settings, attempt.workers.device
+    found, device = attempt.found, attempt.workers.device
     in_sections = attempt.workers.has_runner
     with work_section(device) as waited_s:
         found.waited_s += waited_s
@@ -122,16 +122,21 @@ def time_scenario(attempt: Attempt) -> None:
                 return
     if comparison is None:
         return
-    timing = timing_of(comparison, least, bound_s)
+    _take(attempt, timing_of(comparison, least, bound_s), comparison.rounds)
+
+
+def _take(attempt: Attempt, timing: Timing, rounds: int) -> None:
+    """Take over the times, unless they contradict themselves, and hold them to what is demanded."""
+    found, wanted = attempt.found, attempt.settings.min_speedup
     doubt = contradiction(timing)
     if doubt:
-        _noisy(attempt, Noise(doubt, comparison.rounds + comparison.disturbed_rounds, comparison.disturbed_rounds))
+        _noisy(attempt, Noise(doubt, rounds + timing.disturbed_rounds, timing.disturbed_rounds))
         return
-    found.timing, wanted = timing, settings.min_speedup
-    if wanted is not None and comparison.speedup < wanted:
+    found.timing = timing
+    if wanted is not None and timing.speedup < wanted:
         found.verdict = Verdict.TOO_SLOW
-        found.message = (f"speedup {comparison.speedup:.3f} (95 % interval {comparison.speedup_low:.3f} to "
-                         f"{comparison.speedup_high:.3f}) is under the demanded {wanted:g}")
+        found.message = (f"speedup {timing.speedup:.3f} (95 % interval {timing.speedup_low:.3f} to "
+                         f"{timing.speedup_high:.3f}) is under the demanded {wanted:g}")
 
 
 def _by_sections(attempt: Attempt, floor: float, bound_s: float) -> Comparison | None:

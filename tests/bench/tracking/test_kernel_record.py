@@ -14,7 +14,8 @@ def test_metrics_of_operators_and_scenarios():
     result = bench(faster(passed(rms_norm(4)), 1.0), faster(passed(rms_norm(8)), 4.0), failed(silu_and_mul()),
                    left_out=(LeftOut("a", "b"),))
     assert kernel_record.values(result).metrics == {
-        "avg_speedup": pytest.approx(2.0), "passed": 2, "failed": 1, "left_out": 1, "wall_s": 12.5,
+        "avg_speedup": pytest.approx(2.0), "passed": 2, "failed": 1, "noisy": 0, "left_out": 1, "wall_s": 12.5,
+            "rms_norm_noisy": 0, "silu_and_mul_noisy": 0,
         "rms_norm_avg_speedup": pytest.approx(2.0), "rms_norm_passed": 2, "rms_norm_failed": 0,
         "rms_norm_max_error_ratio": 0.1,
         "silu_and_mul_passed": 0, "silu_and_mul_failed": 1, "silu_and_mul_max_error_ratio": 77.0,
