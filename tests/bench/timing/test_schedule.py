@@ -192,7 +192,7 @@ def test_disturbed_rounds_are_made_again_and_count_for_nothing():
 
 def test_the_same_rounds_would_give_a_wrong_speedup_were_they_counted():
     found, _ = compare_beside(comes_and_goes, sees=(False, False))
-    assert found.speedup_high > 5
+    assert found.speedup_high > 2
 
 
 def test_load_that_stays_leaves_no_times_and_costs_a_bounded_wait():
