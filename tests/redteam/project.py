@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import psutil
-from redteam.case import HERE, Case, CaseError
+from redteam.case import HERE, RESTS_ON_TIMES, Case, CaseError
 
 import fastkernels
 from fastkernels.bench.isolate import launch
@@ -71,11 +71,15 @@ class Outcome:
 
     @property
     def accepted(self) -> bool:
-        """Whether any of its scenarios passed, and with a speedup that it does not have where that is the trick.
+        """Whether any of its scenarios passed, and with a speedup that it does not have where that is the trick."""
+        timed = self.case.kind in RESTS_ON_TIMES
+        passed = any(verdict.ok and not (timed and noise) for verdict, noise in self.findings)
+        return passed and not self.gains_nothing
 
-        What `undecided` says is without a time has gained none.
-        """
-        return any(verdict.ok for verdict in self.given) and not self.gains_nothing and not self.undecided
+    @property
+    def findings(self) -> list[tuple[Verdict, str]]:
+        """Verdict and noise of each scenario."""
+        return list(zip(self.given, self.noise or ("",) * len(self.given), strict=True))
 
     @property
     def gains_nothing(self) -> bool:

@@ -8,11 +8,9 @@ nothing was decided. Neighbours in other containers, whom no list of processes s
 from collections.abc import Callable
 from dataclasses import replace
 
-from redteam.case import Case
+from redteam.case import RESTS_ON_TIMES, Case
 from redteam.project import Outcome
 
-RESTS_ON_TIMES = ("clock", "time", "hidden_work", "replay")
-"""Classes whose adversaries are found by their times."""
 TRIES = 3
 """Runs of a case before it is given up as undecided."""
 
@@ -27,8 +25,7 @@ def rests_on_quiet(outcome: Outcome) -> bool:
     case = outcome.case
     if outcome.as_expected or outcome.not_run or outcome.problems or not outcome.next_passed or not is_timed(case):
         return False
-    unexpected = [noise for verdict, noise in zip(outcome.given, outcome.noise, strict=True)
-                  if verdict not in case.expect]
+    unexpected = [noise for verdict, noise in outcome.findings if verdict not in case.expect]
     return case.kind in RESTS_ON_TIMES and bool(unexpected) and all(unexpected)
 
 
