@@ -30,12 +30,12 @@ def progress(outcome: Outcome, number: int, total: int) -> str:
         if outcome.undecided:
             end += f"  UNDECIDED: {outcome.undecided}"
         elif not outcome.right:
-            end += f"  WRONG: expected {_words(case.expect)}{_problems(outcome)}"
+            end += f"  {_wrong(outcome)}"
     return f"[{number}/{total}] {case.kind}/{case.name}: {end}"
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """The last lines: adversaries and twins counted, what was not run or not decided, what is wrong."""
+    """The last lines: adversaries and twins counted, what was not run or not decided, what is wrong and why."""
     ran = [outcome for outcome in outcomes if not outcome.not_run and not outcome.undecided]
     adversaries = [outcome for outcome in ran if not outcome.case.is_twin]
     twins = [outcome for outcome in ran if outcome.case.is_twin]
@@ -52,7 +52,8 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     if undecided:
         lines.append(f"UNDECIDED: {len(undecided)}, counted nowhere above; run them again on a quiet machine:")
         lines += [f"  {one.case.kind}/{one.case.name}: {_words(one.given)} ({one.undecided})" for one in undecided]
-    lines += [f"{one.case.kind}/{one.case.name}: {problem}" for one in ran for problem in one.problems]
+    lines += [f"{one.case.kind}/{one.case.name}: {_words(one.given) or 'no result'}  {_wrong(one)}"
+              for one in ran if not one.right]
     return "\n".join(lines)
 
 
@@ -93,7 +94,10 @@ def _words(verdicts: Sequence[object]) -> str:
     return ", ".join(dict.fromkeys(map(str, verdicts)))
 
 
-def _problems(outcome: Outcome) -> str:
+def _wrong(outcome: Outcome) -> str:
+    """What is wrong with a run: what was due, what its first unexpected verdict said, and whatever else is amiss."""
+    said = [message for verdict, message in zip(outcome.given, outcome.messages, strict=False)
+            if verdict not in outcome.case.expect and message][:1]
     after = [] if outcome.next_passed else [f"the next scenario: {outcome.next_finding or 'no result'}"]
-    words = [*after, *outcome.problems]
-    return "".join(f"; {word}" for word in words)
+    words = [f"WRONG: expected {_words(outcome.case.expect)}", *said, *after, *outcome.problems]
+    return "; ".join(" ".join(word.split()) for word in words)

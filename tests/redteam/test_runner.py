@@ -116,6 +116,16 @@ def test_what_counts_as_right():
     assert "not run: 1 (x)" in text
 
 
+def test_the_last_lines_name_what_is_wrong_and_what_it_said():
+    """A log of which only the end is kept still says which case failed."""
+    adversary = select(all_cases(), ["output_by_pointer"])[0]
+    wrong = outcome(adversary, Verdict.WRONG_VALUES, Verdict.HUNG, messages=("values", "no answer\nin 60 s"),
+                    next_passed=False, problems=("one file changed",))
+    assert summary([outcome(adversary, Verdict.WRONG_VALUES), wrong]).splitlines()[1:] == [
+        "replay/output_by_pointer: wrong_values, hung  WRONG: expected wrong_values, wrong_scale, aliased_output; "
+        "no answer in 60 s; the next scenario: no result; one file changed"]
+
+
 def test_changed_and_new_files_and_lost_results_are_told():
     before = {"a": "1", "b": "2"}
     assert _changes(before, before) == []

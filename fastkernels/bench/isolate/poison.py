@@ -119,9 +119,9 @@ class Poison:
         if self._device.type != "cuda" or self._function is not None:
             return
         torch.cuda.current_stream(self._device).synchronize()  # makes the context current in this thread
-        device, number = self._device.index or torch.cuda.current_device(), ctypes.c_int(0)
-        handle = ctypes.c_int(0)
-        _call("cuDeviceGet", ctypes.byref(handle), ctypes.c_int(device))
+        index = torch.cuda.current_device() if self._device.index is None else self._device.index
+        number, handle = ctypes.c_int(0), ctypes.c_int(0)
+        _call("cuDeviceGet", ctypes.byref(handle), ctypes.c_int(index))
         _call("cuDeviceGetAttribute", ctypes.byref(number), ctypes.c_int(_SHARED_PER_BLOCK_OPTIN), handle)
         self._shared_bytes = number.value
         _call("cuDeviceGetAttribute", ctypes.byref(number), ctypes.c_int(_MULTIPROCESSORS), handle)

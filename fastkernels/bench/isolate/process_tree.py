@@ -11,8 +11,8 @@ _PROC = Path("/proc")
 _CPUCLOCK_SCHED = 2
 """Kind of a process's CPU clock that counts nanoseconds of running, dead threads included."""
 
-_PARENT, _REAPED, _THREADS = 1, slice(13, 15), 17
-"""Fields ppid, cutime and cstime, num_threads of /proc/PID/stat, counted after the command's name."""
+_PARENT, _REAPED, _THREADS, _CORE = 1, slice(13, 15), 17, 36
+"""Fields ppid, cutime and cstime, num_threads, processor of /proc/PID/stat, counted after the command's name."""
 
 
 def members(root: int) -> list[int]:
@@ -81,6 +81,12 @@ def threads(pid: int) -> int:
     """Threads of one process; 0 once it has ended."""
     fields = _stat(pid)
     return int(fields[_THREADS]) if fields else 0
+
+
+def core(pid: int) -> int:
+    """Logical core that its main thread runs on, or ran on last; 0 once it is gone."""
+    fields = _stat(pid)
+    return int(fields[_CORE]) if fields else 0
 
 
 def resident_bytes(pid: int) -> int:

@@ -18,6 +18,7 @@ from fastkernels.bench.isolate.cuda_driver import see
 from fastkernels.bench.isolate.protocol import Message, ProtocolError
 from fastkernels.bench.isolate.sections.bell import Bell
 from fastkernels.bench.isolate.sections.check import Leaf, comparable, compare_all, undone
+from fastkernels.bench.isolate.sections.cores import SharedCore
 from fastkernels.bench.isolate.sections.exports import Blocks
 from fastkernels.bench.isolate.sections.fresh import FreshInputs
 from fastkernels.bench.isolate.sections.idle import IdleDevice
@@ -120,6 +121,7 @@ class SectionClock:
     def __post_init__(self) -> None:
         self._flushed = torch.zeros(FLUSH_BYTES // 4, dtype=torch.int32, device=self.device)
         self._idle = IdleDevice(self.device)
+        self._core = SharedCore()
         self._leaves: dict[str, list[Leaf]] = {}
         self._scales: list[float] = []
         if [(leaf.shape, leaf.dtype) for leaf in self.baseline.leaves] \
@@ -137,12 +139,13 @@ class SectionClock:
         return found
 
     def begin(self) -> None:
-        """Wait for both sides and hold them still."""
+        """Wait for both sides and hold them still, on one core."""
         for side in (self.baseline, self.candidate):
             side.number += 1
             with side.named():
                 side.bell.wait_ready(side.number, self.timeout_s, side.is_alive)
                 side.still.stop()
+        self._core.take([*self.baseline.still.members, *self.candidate.still.members])
 
     def round(self, candidate_first: bool) -> tuple[dict[str, Taken], int | None]:
         """Time both sides on fresh inputs; their times, and a call of the candidate's that was not done, if any."""
@@ -165,7 +168,8 @@ class SectionClock:
         return taken, wrong
 
     def end(self) -> None:
-        """Let both sides go and end their service."""
+        """Let both sides go where they may run, and end their service."""
+        self._core.give_back()
         for side in (self.baseline, self.candidate):
             side.bell.end()
             side.still.go_on()

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from fastkernels.bench.isolate import process_tree
@@ -32,6 +33,11 @@ class Standstill:
         self._root, self._family = root, None if alone else process_tree.Family(root)
         self._known = [root]
         self._cpu_s = 0.0
+
+    @property
+    def members(self) -> Sequence[int]:
+        """Process ids of the tree when it was last stopped, the root first."""
+        return self._known
 
     def stop(self) -> None:
         """Stop every process; returns once none is left that could start another. AwakeError after STOP_S."""
