@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fastkernels.bench.timing import Comparison, TimingPlan, check_times, compare, describe_environment
+from fastkernels.bench.timing.load import Threads, read_threads
 from fastkernels.bench.timing.timer import Call
 from fastkernels.bench.timing.wall import WallTimer
 
@@ -69,6 +70,14 @@ class Worker:
     def replay(self, calls: int) -> None:
         """As `Lane.replay`."""
         self.ask(do="replay", calls=calls)
+
+    def threads(self) -> Threads:
+        """As `Lane.threads`."""
+        return read_threads([self._process.pid])
+
+    def slowdown(self) -> float:
+        """As `Lane.slowdown`: no known work is done here."""
+        return 1.0
 
     def close(self) -> None:
         """End the process."""

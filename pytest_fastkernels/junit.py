@@ -18,6 +18,8 @@ def properties(result: ScenarioResult) -> list[tuple[str, object]]:
         ("verdict", str(result.verdict))]
     if result.timing:
         found.append(("speedup", f"{result.timing.speedup:.4g}"))
+    elif result.noise:
+        found.append(("noisy", result.noise.reason))
     return found
 
 

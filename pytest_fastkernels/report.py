@@ -16,7 +16,7 @@ from pytest_fastkernels.findings import Findings
 from pytest_fastkernels.grading import compiling
 from pytest_fastkernels.progress import Progress
 from pytest_fastkernels.record import from_wire
-from pytest_fastkernels.table import WIDTH, make_table, seconds, speedup_text
+from pytest_fastkernels.table import NOISY, WIDTH, make_table, seconds, speedup_text
 from pytest_fastkernels.xdist_bridge import KEY
 
 if TYPE_CHECKING:
@@ -223,6 +223,7 @@ class Report:
         kind = ", self-test" if results and all(result.self_test for result in results) else ""
         lines = [f"graded {plural(len(results), 'scenario')} ({plural(shapes, 'shape')}) on {fk.device} in "
                  f"{fk.record.wall_s:.1f} s{kind}: {counted(results)}"] if results else []
+        lines += noise_lines(results)
         lines += gate_lines(results)
         lines += uncaptured_lines(results)
         lines += package_lines(results)
@@ -255,6 +256,21 @@ class Report:
                 f"{what}{self._left().replace('  ', ', ')}")
 
 
+def noise_lines(results: Sequence[ScenarioResult]) -> list[str]:
+    """Say that the machine was busy, how many scenarios have no times, and what to do; nothing where all have."""
+    noisy = [(result, result.noise) for result in results if result.noise]
+    if not noisy:
+        return []
+    cores = max((noise.busy_cores or 0.0 for _, noise in noisy), default=0.0)
+    others = f" (other processes took up to {cores:.1f} cores)" if cores >= 0.05 else ""
+    shapes = plural(len({(result.op, result.level, result.shape_key) for result, _ in noisy}), "shape")
+    first, noise = noisy[0]
+    return [f"THE MACHINE WAS BUSY{others}: {len(noisy)} of {plural(len(results), 'scenario')} ({shapes}) {NOISY}: "
+            "outputs were judged, there are no times, and no mean counts them. When it is quiet, the same command with "
+            "--fk-resume grades these again; --fk-no-timing asks for no times",
+            f"{NOISY}, first {first.id}: {noise.reason}"]
+
+
 def uncaptured_lines(results: Sequence[ScenarioResult]) -> list[str]:
     """A line for each operator whose candidate is timed with its launches, since no CUDA graph can be had of it."""
     first: dict[str, str] = {}
@@ -279,13 +295,15 @@ def status_word(results: Sequence[ScenarioResult], word: str) -> str:
     if result.verdict is not Verdict.PASSED:
         return f"{word} {result.verdict}"
     mark = " self-test" if result.self_test else ""
+    if result.noise:
+        return f"{word}{mark} {NOISY}"
     return f"{word}{mark} {result.timing.speedup:.2f}x" if result.timing else word + mark
 
 
 def _finding(result: ScenarioResult) -> str:
     """`passed  1.33x [1.24, 1.38]  520 ms`: verdict, speedup or what is wrong, seconds."""
     word = "self-test" if result.self_test and result.verdict.ok else str(result.verdict)
-    found = speedup_text(result.timing) if result.timing else ""
+    found = speedup_text(result, "")
     if not result.verdict.correct and result.correctness and not result.correctness.max_error_ratio <= 1:
         found = f"error ratio {result.correctness.max_error_ratio:.3g}"
     return f"{word:<9}  {found:<19}  {seconds(result.wall_s)}"
@@ -294,7 +312,8 @@ def _finding(result: ScenarioResult) -> str:
 def _group_line(op: str, model: str, group: Group) -> str:
     ratios = sorted(result.timing.speedup for result in group.results if result.timing)
     ends = list(dict.fromkeys(f"{ratio:.2f}x" for ratio in (ratios[:1] + ratios[-1:])))
-    speed = f"  {' to '.join(ends)}" if ends else ""
+    noisy = sum(result.noise is not None for result in group.results)
+    speed = (f"  {' to '.join(ends)}" if ends else "") + (f"  {noisy} {NOISY}" if noisy else "")
     shared = sum(1 for result in group.results if result.shared_with)
     same = f" ({shared} by equal shape)" if shared else ""
     kind = "  self-test" if all(result.self_test for result in group.results) else ""

@@ -14,6 +14,8 @@ HEADER = ("operator", "model", "TP", "tokens", "verdict", "max_abs", "max_ratio"
           "roof", "gates")
 SHRINKABLE = {0: 12, 1: 10, 11: 12}
 """Columns that may be cut to fit, with the least width of each; a verdict never is."""
+NOISY = "noisy"
+"""Stands for the speedup of a scenario that the machine was too busy to time."""
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
 
@@ -86,7 +88,7 @@ def _scenario_row(group: list[ScenarioResult]) -> Row:
     return Row((
         _operator(first), _several(group, lambda r: r.model), _listed(sorted({r.tp for r in group})), str(first.tokens),
         _verdict(group), *_errors([first]), seconds(timing.baseline_s) if timing else "-",
-        seconds(timing.candidate_s) if timing else "-", speedup_text(timing) if timing else "-",
+        seconds(timing.candidate_s) if timing else "-", speedup_text(first),
         f"{timing.candidate_roofline:.0%}" if timing else "-", _gates([first])), first.verdict.ok)
 
 
@@ -95,7 +97,9 @@ def _summary_row(group: list[ScenarioResult]) -> Row:
     ratios = [timing.speedup for timing in timings]
     tokens = sorted({result.tokens for result in group})
     span = f"{tokens[0]}-{tokens[-1]}" if len(tokens) > 1 else str(tokens[0])
-    speedup = f"{_ratio(median(ratios))}x ({_ratio(min(ratios))} to {_ratio(max(ratios))})" if ratios else "-"
+    noisy = sum(result.noise is not None for result in group)
+    found = [f"{_ratio(median(ratios))}x ({_ratio(min(ratios))} to {_ratio(max(ratios))})"] if ratios else []
+    speedup = ", ".join([*found, *([f"{noisy} {NOISY}" if found else NOISY] if noisy else [])]) or "-"
     roof = f"{median(timing.candidate_roofline for timing in timings):.0%}" if timings else "-"
     return Row((
         _operator(group[0]), _several(group, lambda r: r.model), _listed(sorted({r.tp for r in group})), span,
@@ -147,8 +151,11 @@ def _gates(group: list[ScenarioResult]) -> str:
     return f"{len(tried) - len(failed)}/{len(tried)} {' '.join(dict.fromkeys(failed))}".rstrip() if tried else ""
 
 
-def speedup_text(timing: Timing) -> str:
-    """`1.33x [1.24, 1.38]`."""
+def speedup_text(result: ScenarioResult, otherwise: str = "-") -> str:
+    """`1.33x [1.24, 1.38]`; `noisy` where the machine was too busy for times, `otherwise` where none were asked for."""
+    timing = result.timing
+    if timing is None:
+        return NOISY if result.noise else otherwise
     return f"{_ratio(timing.speedup)}x [{_ratio(timing.speedup_low)}, {_ratio(timing.speedup_high)}]"
 
 

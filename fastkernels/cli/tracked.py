@@ -40,6 +40,8 @@ class OpRecord:
     """Hash of the run's artifact `kernels/{op}.py`; empty where there is none."""
     graded_sha256: str
     """Hash over the candidate as graded, helpers too; empty where the baseline was graded."""
+    noisy: int = 0
+    """Scenarios without times, since the machine was too busy: the average is over the others alone."""
 
     @property
     def left_out(self) -> str:
@@ -50,6 +52,8 @@ class OpRecord:
             return "that graded nothing"
         if self.failed != 0:
             return "with failures"
+        if self.noisy:
+            return "with noisy times"
         timed = self.speedup is not None and math.isfinite(self.speedup) and self.speedup > 0
         return "" if timed else "without timings"
 
@@ -111,7 +115,8 @@ def _record(run: TrackedRun, op: str) -> OpRecord:
     return OpRecord(
         run, op, _metric(run, f"{op}_avg_speedup"), _metric(run, f"{op}_max_error_ratio"),
         _count(run, f"{op}_passed"), _count(run, f"{op}_failed"), run.tags.get(f"{PROVIDER_TAG}{op}", ""),
-        run.tags.get(f"{SOURCE_HASH}{op}", ""), run.tags.get(f"{GRADED_HASH}{op}", ""))
+        run.tags.get(f"{SOURCE_HASH}{op}", ""), run.tags.get(f"{GRADED_HASH}{op}", ""),
+        _count(run, f"{op}_noisy") or 0)
 
 
 def _metric(run: TrackedRun, name: str) -> float | None:

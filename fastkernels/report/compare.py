@@ -7,8 +7,8 @@ from enum import StrEnum
 
 from fastkernels.report.conditions import machine_differences, notes, pair_differences
 from fastkernels.report.formats import plural
-from fastkernels.report.significance import Change, change_between, pooled, proven
-from fastkernels.results import KernelBenchResult, ScenarioResult, Timing, Verdict
+from fastkernels.report.significance import Change, change_between, drift, pooled, proven
+from fastkernels.results import KernelBenchResult, ScenarioResult, Timing, Verdict, believable
 
 MAX_SLOWDOWN = 0.03
 """By default a time that is 3 % longer is let through."""
@@ -34,6 +34,10 @@ class Status(StrEnum):
     """It fails in both runs alike."""
     NOT_COMPARABLE = "not comparable"
     """Its shape or what it was timed with is another."""
+    NOISY = "noisy"
+    """Right in both runs, and the machine was too busy for times in one of them."""
+    BASELINE_MOVED = "baseline moved"
+    """The speedups differ since the baseline took another time; the candidate's own time does not say so."""
     NEW = "new"
     """Not graded before."""
     NEWLY_PASSING = "newly passing"
@@ -182,7 +186,9 @@ def compare(
     """
     by_device = machine_differences(base, new)
     blocked: dict[str, list[str]] = {} if across_machines else by_device
-    pairs = _judged([_pair(*both, blocked, new) for both in _paired(base, new)], max_slowdown)
+    paired = _paired(base, new)
+    machine = None if across_machines and any(by_device.values()) else _drift(paired)
+    pairs = _judged([_pair(*both, blocked, new, machine) for both in paired], max_slowdown)
     seen = {pair.new.device for pair in pairs if pair.base and pair.new}
     differences = [text for device in sorted(seen) for text in by_device.get(device, [])]
     return Comparison(base, new, tuple(pairs), tuple(_groups(pairs, max_slowdown)), max_slowdown, allow_missing,
@@ -193,7 +199,7 @@ def _paired(
     base: KernelBenchResult, new: KernelBenchResult
 ) -> list[tuple[ScenarioResult | None, ScenarioResult | None]]:
     """Both results of every address, in the order of the page's tables."""
-    before, after = _by_address(base.results), _by_address(new.results)
+    before, after = _by_address(map(believable, base.results)), _by_address(map(believable, new.results))
     known = {**before, **after}
     order = sorted(known, key=lambda key: (key[0], known[key].op, known[key].variant, known[key].model, known[key].tp,
                                            known[key].tokens, key[1]))
@@ -210,8 +216,17 @@ def _by_address(results: Iterable[ScenarioResult]) -> dict[tuple[int, str], Scen
     return found
 
 
+def _drift(paired: Iterable[tuple[ScenarioResult | None, ScenarioResult | None]]) -> float:
+    """The machine's own change from run to run, each measurement counted once."""
+    timed = {(before.op, before.level, before.shape_key, before.timing.speedup): (before.timing, now.timing)
+             for before, now in paired
+             if before and now and before.timing and now.timing and before.shape_key == now.shape_key}
+    return drift(list(timed.values()))
+
+
 def _pair(
-    base: ScenarioResult | None, new: ScenarioResult | None, blocked: dict[str, list[str]], run: KernelBenchResult
+    base: ScenarioResult | None, new: ScenarioResult | None, blocked: dict[str, list[str]], run: KernelBenchResult,
+    machine: float | None,
 ) -> Pair:
     """The verdicts first; what is left for the times is called SAME until `_judged` has seen all of them."""
     if new is None:
@@ -220,6 +235,8 @@ def _pair(
     if base is None:
         return Pair(None, new, Status.NEW, new.headline)
     before, after = _rank(base.verdict), _rank(new.verdict)
+    if base.verdict.correct and new.verdict.correct and (base.noise or new.noise):
+        return Pair(base, new, Status.NOISY, _noise(base, new))
     if after < before:
         return Pair(base, new, Status.NEWLY_FAILING, new.headline)
     if base.shape_key != new.shape_key:
@@ -229,10 +246,17 @@ def _pair(
     if not (base.verdict.correct and new.verdict.correct):
         alike = base.verdict is new.verdict
         return Pair(base, new, Status.STILL_FAILING if alike else Status.VERDICT_CHANGED, new.headline)
-    return _timed_pair(base, new, blocked)
+    return _timed_pair(base, new, blocked, machine)
 
 
-def _timed_pair(base: ScenarioResult, new: ScenarioResult, blocked: dict[str, list[str]]) -> Pair:
+def _noise(base: ScenarioResult, new: ScenarioResult) -> str:
+    """In which run there are no times, and why."""
+    return "; ".join(f"{when}: {result.noise.reason}" for when, result in (("before", base), ("now", new))
+                     if result.noise)
+
+
+def _timed_pair(base: ScenarioResult, new: ScenarioResult, blocked: dict[str, list[str]],
+                machine: float | None) -> Pair:
     """A scenario that is right in both runs."""
     if base.timing and not new.timing:
         return Pair(base, new, Status.NO_LONGER_TIMED)
@@ -243,7 +267,7 @@ def _timed_pair(base: ScenarioResult, new: ScenarioResult, blocked: dict[str, li
     different = pair_differences(base, new) + blocked.get(new.device, [])
     if different:
         return Pair(base, new, Status.NOT_COMPARABLE, ", ".join(different))
-    change = change_between(base.timing, new.timing)
+    change = change_between(base.timing, new.timing, machine)
     if change is None:
         return Pair(base, new, Status.NOT_COMPARABLE, "a speedup that is no number")
     return Pair(base, new, Status.SAME, "", change)
@@ -256,7 +280,9 @@ def _rank(verdict: Verdict) -> int:
 def _judged(pairs: Sequence[Pair], limit: float) -> list[Pair]:
     """The pairs with SLOWER and FASTER told from SAME, each distinct measurement counting once."""
     changes = {key: pair.change for pair in pairs if pair.change and (key := measurement(pair))}
-    status = dict(zip(changes, _told_apart(list(changes.values()), limit), strict=True))
+    told = zip(_told_apart(list(changes.values()), limit), changes.values(), strict=True)
+    status = dict(zip(changes, [Status.BASELINE_MOVED if found is Status.SAME and change.moved else found
+                                for found, change in told], strict=True))
     return [Pair(pair.base, pair.new, status[measurement(pair)], pair.reason, pair.change) if pair.change else pair
             for pair in pairs]
 
@@ -284,7 +310,7 @@ def _differs(part: Group, whole: Group) -> bool:
 def _groups(pairs: Sequence[Pair], limit: float) -> list[Group]:
     members: dict[tuple[str, int, str], dict[tuple[object, ...], Change]] = {}
     for pair in pairs:
-        if pair.change:
+        if pair.change and pair.status is not Status.BASELINE_MOVED:
             own = pair.known
             for name in (ALL_SHAPES, f"variant {own.variant or 'plain'}", f"{own.tokens:,} tokens"):
                 members.setdefault((own.op, own.level, name), {})[measurement(pair)] = pair.change

@@ -17,8 +17,8 @@ MAX_LINES = 20
 """Scenarios listed of each kind, unless all are asked for."""
 _ADDRESS = 52
 """Columns of an address; the middle of a longer one is cut."""
-_ORDER = (Status.NOT_COMPARABLE, Status.VERDICT_CHANGED, Status.NEWLY_PASSING, Status.FASTER, Status.GONE,
-          Status.NO_LONGER_TIMED, Status.SLOWER, Status.NEWLY_FAILING)
+_ORDER = (Status.NOT_COMPARABLE, Status.NOISY, Status.BASELINE_MOVED, Status.VERDICT_CHANGED, Status.NEWLY_PASSING,
+          Status.FASTER, Status.GONE, Status.NO_LONGER_TIMED, Status.SLOWER, Status.NEWLY_FAILING)
 """What is listed; the worst last, where a terminal's reader begins."""
 
 
@@ -36,8 +36,19 @@ def outcome(found: Comparison) -> str:
     others = [f"{count:,} {status}" for status in Status
               if (count := found.counts[status]) and not (found.failures and status in FAILURES)]
     if found.failures:
-        return _wrapped(f"FAILED: {'; '.join(found.failures)}. Of the others: {', '.join(others) or 'none'}.")
-    return _wrapped(f"PASSED: {', '.join(others)}; limit {limit_percent(found.max_slowdown)} slower.")
+        rest = ", ".join(others) or "none"
+        return _wrapped(f"FAILED: {'; '.join(found.failures)}. Of the others: {rest}.{_noisy(found)}")
+    return _wrapped(f"PASSED: {', '.join(others)}; limit {limit_percent(found.max_slowdown)} slower.{_noisy(found)}")
+
+
+def _noisy(found: Comparison) -> str:
+    """What noisy scenarios leave open."""
+    count = found.counts[Status.NOISY]
+    if not count:
+        return ""
+    what = "No time was compared" if not any(pair.change for pair in found.pairs) else (
+        f"Times of {plural(count, 'scenario')} were not compared")
+    return f" {what}: the machine was busy. Grade noisy scenarios again when it is quiet."
 
 
 def as_data(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ MAX_ROWS = 30
 MAX_SOURCE_DIFF = 8000
 """Characters of the difference shown of one source file."""
 _REASONED = (Status.NEWLY_FAILING, Status.VERDICT_CHANGED, Status.NEWLY_PASSING, Status.GONE, Status.NO_LONGER_TIMED,
-             Status.NEW, Status.NOT_COMPARABLE)
+             Status.NEW, Status.NOT_COMPARABLE, Status.NOISY, Status.BASELINE_MOVED)
 _TIMED = (Status.SLOWER, Status.FASTER)
 _COUNTED = (Status.NEWLY_FAILING, Status.SLOWER, Status.GONE, Status.FASTER, Status.NEWLY_PASSING, Status.SAME)
 """Columns of the table of operators."""

@@ -60,6 +60,7 @@ def _one_run(run: NamedRun) -> dict[str, Any]:
         "failed": len(result.results) - passed, "counts": verdict_counts(result.results), "device": device_of(result),
         "facts": facts(result), "settings": setting_rows(result), "left_out": left_out_groups(result.left_out),
         "operators": operators, "speedup": speedup_of(result.results),
+        "noisy": sum(item.noise is not None for item in result.results),
         "self_tests": sum(item.self_test for item in result.results), "operator_maps": _by_operator(maps, operators),
         "figures": figures, "errors_caption": errors_plot.caption(result.results), "findings": found[:MAX_FINDINGS],
         "gated": any(gate.outcome != "not_applicable" for item in result.results for gate in item.gates.values()),

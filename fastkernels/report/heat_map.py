@@ -80,6 +80,8 @@ def describe(result: ScenarioResult) -> str:
         t = result.timing
         parts.append(f"{ratio(t.speedup)}x [{ratio(t.speedup_low)}, {ratio(t.speedup_high)}], baseline "
                      f"{seconds(t.baseline_s)}, candidate {seconds(t.candidate_s)}")
+    if result.noise:
+        parts.append(f"noisy: {result.noise.reason}")
     if result.correctness:
         parts.append(f"error ratio {digits(result.correctness.max_error_ratio)}")
     if result.message:
@@ -123,7 +125,7 @@ def _cell(result: ScenarioResult | None, reason: str | None) -> Cell:
     if not result.verdict.ok:
         return Cell(text, "fail", describe(result), str(result.verdict))
     if timing is None:
-        return Cell("pass", "h0", describe(result))
+        return Cell("noisy", "h0 noisy", describe(result)) if result.noise else Cell("pass", "h0", describe(result))
     sure = timing.speedup_low > 1 or timing.speedup_high < 1
     return Cell(text, heat_class(timing.speedup) + (" sure" if sure else ""), describe(result))
 

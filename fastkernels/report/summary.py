@@ -26,6 +26,8 @@ class OperatorRow:
     """Scenarios that passed."""
     failed: int
     """Scenarios that did not."""
+    noisy: int
+    """Scenarios without times, since the machine was too busy."""
     speedup: float | None
     """Geometric mean over the timed scenarios."""
     slowest: ScenarioResult | None
@@ -118,7 +120,8 @@ def _operator_row(group: Sequence[ScenarioResult]) -> OperatorRow:
     passed = sum(item.verdict.ok for item in group)
     return OperatorRow(
         group[0].op, group[0].level, len(group), len({item.shape_key for item in group}), passed, len(group) - passed,
-        speedup_of(group), timed[0] if timed else None, timed[-1] if timed else None,
+        sum(item.noise is not None for item in group), speedup_of(group), timed[0] if timed else None,
+        timed[-1] if timed else None,
         (undefined or [max(errors)])[0] if errors else None,
         ", ".join(dict.fromkeys(item.baseline_provider for item in group)), all(item.self_test for item in group))
 

@@ -15,6 +15,7 @@ from fastkernels.results.kernel import (
     Verdict,
     WorstElement,
 )
+from fastkernels.results.noise import Noise, believable, contradiction
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -27,11 +28,14 @@ __all__ = [
     "KernelBenchResult",
     "KernelSource",
     "LeftOut",
+    "Noise",
     "ScenarioResult",
     "Subsumed",
     "Timing",
     "Verdict",
     "WorstElement",
+    "believable",
+    "contradiction",
     "json_safe",
     "json_schema",
     "read_result",

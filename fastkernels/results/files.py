@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fastkernels.errors import ResultsError
-from fastkernels.results import gates, kernel
+from fastkernels.results import gates, kernel, noise
 from fastkernels.results.kernel import SCHEMA_VERSION, KernelBenchResult, ScenarioResult
+from fastkernels.results.noise import believable
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -59,7 +60,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def read_result(path: str | Path) -> KernelBenchResult:
-    """Read a results file; ResultsError for a file that is missing, no JSON, of another version or of another form."""
+    """Read a results file; ResultsError for a file that is missing, no JSON, of another version or of another form.
+
+    Times that contradict themselves are read as noise (`results.noise`).
+    """
     from pydantic import ValidationError
 
     path = Path(path)
@@ -69,16 +73,17 @@ def read_result(path: str | Path) -> KernelBenchResult:
         raise ResultsError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise ResultsError(f"{path}: no JSON: {error}") from error
-    found = data.get("schema_version") if isinstance(data, dict) else None
-    if found != SCHEMA_VERSION:
-        raise ResultsError(f"{path}: schema_version: {found!r} is not {SCHEMA_VERSION}, which this version reads")
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ResultsError(f"{path}: schema_version: {version!r} is not {SCHEMA_VERSION}, which this version reads")
     try:
-        return _file_adapter().validate_python(data)
+        found = _file_adapter().validate_python(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ResultsError(f"{path}: {where}: {first['msg']}, found {str(first['input'])[:80]!r}{more}") from error
+    return dataclasses.replace(found, results=tuple(map(believable, found.results)))
 
 
 def to_json(result: KernelBenchResult | ScenarioResult) -> dict[str, Any]:
@@ -91,7 +96,8 @@ def json_schema() -> dict[str, Any]:
     """The JSON schema of the results file, with the docstring of each field as its description."""
     schema = _with_non_finite(_file_adapter().json_schema(mode="serialization"))
     for name, definition in [("KernelBenchResult", schema), *schema["$defs"].items()]:
-        docs = field_docs(getattr(kernel if hasattr(kernel, name) else gates, name))
+        home = next(module for module in (kernel, gates, noise) if hasattr(module, name))
+        docs = field_docs(getattr(home, name))
         for key, doc in docs.items():
             if key in definition.get("properties", {}):
                 definition["properties"][key]["description"] = doc

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from fastkernels.results.gates import GateResult
+from fastkernels.results.noise import Noise
 
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or goes; new fields with a default keep it."""
@@ -76,7 +77,7 @@ class Verdict(StrEnum):
     TIMING_TAMPERED = "timing_tampered"
     """The times reported by the candidate's process disagree with the supervisor's clock."""
     TOO_SLOW = "too_slow"
-    """Correct, but under the speedup that the run demands."""
+    """Correct, but under the speedup that the run demands, or not shown to have it: `noise` then says why."""
     TASK_INVALID = "task_invalid"
     """The task cannot be graded: the baseline fails its own oracle, or the output cannot tell right from wrong."""
 
@@ -148,7 +149,7 @@ class Timing:
     runs: int
     """Timed calls of each side."""
     stopped: str
-    """Why timing ended: `num_runs`, `interval` (tight enough) or `max_time`."""
+    """Why timing ended: `num_runs`, `interval` (tight enough), `max_time` or `disturbed` (other load took the rest)."""
     baseline_eager_s: float
     """Median latency of one eager baseline call, launch included, seconds; on a CPU that is any call."""
     candidate_eager_s: float
@@ -177,6 +178,8 @@ class Timing:
     """The same of the candidate."""
     candidate_not_captured: str | None = None
     """Why the candidate's calls cannot be captured in a CUDA graph; None where they can, and on a CPU."""
+    disturbed_rounds: int = 0
+    """Rounds that other load disturbed on a CPU: they were made again and count for nothing."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,8 @@ class ScenarioResult:
     """What a sweep over token counts has covered, or why there was none; empty where it did not get that far."""
     timing: Timing | None = None
     """Times; only with a correct verdict."""
+    noise: Noise | None = None
+    """Why there are no times with a correct verdict, where the machine was too busy for them."""
     gates: dict[str, GateResult] = field(default_factory=dict)
     """Deployment gates that were tried, by name; none where the outputs were not right. They change no verdict."""
     evidence: str = ""
@@ -252,6 +257,8 @@ class ScenarioResult:
     def __post_init__(self) -> None:
         if self.timing is not None and not self.verdict.correct:
             raise ValueError(f"{self.id}: a timing with the verdict {self.verdict}")
+        if self.noise is not None and (self.timing is not None or not self.verdict.correct):
+            raise ValueError(f"{self.id}: noise with the verdict {self.verdict}{' and a timing' * bool(self.timing)}")
 
     @property
     def headline(self) -> str:

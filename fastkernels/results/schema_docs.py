@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fastkernels.results import gates, kernel
+from fastkernels.results import gates, kernel, noise
 from fastkernels.results.files import field_docs, json_schema
 
 INTRODUCTION = """# Results format
@@ -22,7 +22,8 @@ which JSON does not have, are the words `"NaN"`, `"Infinity"`, `"-Infinity"`.
 - Texts are plain: colours are taken off, and what no terminal, XML file or UTF-8 holds (control characters, lone
   surrogates) stands in words, such as `\\x1b`.
 - Each address stands once in `results`.
-- A `timing` exists only where the outputs were right (`passed`, `too_slow`).
+- A `timing` exists only where the outputs were right (`passed`, `too_slow`). Where the machine was too busy for
+  one there is `noise` in its place, and tables say `noisy`; it counts in no mean, no record and no comparison of times.
 - A log line is kept by a resumed run where `conditions` (hash of settings and of every candidate file that the operator
   reaches) and `shape_key` are equal.
 
@@ -31,7 +32,7 @@ This page and the schema are generated from the docstrings of `fastkernels/resul
 """
 
 FORMS = (kernel.KernelBenchResult, kernel.ScenarioResult, kernel.Correctness, kernel.WorstElement, kernel.Timing,
-         gates.GateResult, kernel.LeftOut, kernel.Subsumed, kernel.KernelSource)
+         noise.Noise, gates.GateResult, kernel.LeftOut, kernel.Subsumed, kernel.KernelSource)
 
 
 def page() -> str:
@@ -66,7 +67,8 @@ def _summary(form: type[Any]) -> str:
 def _type(form: type[Any], name: str) -> str:
     kind = form.__dataclass_fields__[name].type
     text = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
-    for module in ("fastkernels.results.kernel.", "fastkernels.results.gates.", "typing."):
+    for module in ("fastkernels.results.kernel.", "fastkernels.results.gates.", "fastkernels.results.noise.",
+                   "typing."):
         text = text.replace(module, "")
     return f"`{text.replace('|', 'or')}`"
 

@@ -278,7 +278,7 @@ def test_other_baselines_are_not_compared():
 
 @pytest.mark.parametrize("changes", [
     {"rms_norm_failed": 1.0}, {"rms_norm_passed": 0.0}, {"rms_norm_avg_speedup": float("nan")},
-    {"rms_norm_avg_speedup": float("inf")}, {"rms_norm_avg_speedup": 0.0}])
+    {"rms_norm_avg_speedup": float("inf")}, {"rms_norm_avg_speedup": 0.0}, {"rms_norm_noisy": 1.0}])
 def test_what_is_no_record(changes):
     assert best_records(records([tracked(metrics={**tracked().metrics, **changes})])) == []
     assert best_records(records([tracked(tags={"self_test": "true"})])) == []

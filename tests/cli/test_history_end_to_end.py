@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from mlflow_server import client_of, copy_tables
@@ -17,6 +18,7 @@ from fastkernels.cli.kernels import plugin_is_installed
 from fastkernels.cli.main import main
 from fastkernels.results import read_result
 
+TESTS = str(Path(__file__).parents[1])
 MANIFEST = """\
 schema_version: 1
 category: llm
@@ -69,9 +71,10 @@ def test_the_best_of_three_versions_is_the_graded_one(tmp_path, tables, monkeypa
     copy_tables(tables, tmp_path)
     plugin = () if plugin_is_installed() else ("-p", "pytest_fastkernels.plugin")
     graded = subprocess.run(
-        [sys.executable, "-m", "pytest", *plugin, "--fk-target=rms_norm", "--fk-manifest=tiny.yaml",
-         "--fk-candidates=kernels", "--fk-device=cpu", "--fk-num-runs=10"],
-        env=dict(os.environ), capture_output=True, text=True, check=False)
+        [sys.executable, "-m", "pytest", *plugin, "-p", "quiet_machine", "--fk-target=rms_norm",
+         "--fk-manifest=tiny.yaml", "--fk-candidates=kernels", "--fk-device=cpu", "--fk-num-runs=10"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")])},
+        capture_output=True, text=True, check=False)
     assert graded.returncode == 0, graded.stdout + graded.stderr
     result = read_result(tmp_path / "bench/results/kernels.json")
     measured = [one.timing.speedup for one in result.results]

@@ -4,13 +4,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from results_by_hand import passed, rms_norm
 
 from fastkernels.bench.kernels import GraderSettings, KernelGrader
 from fastkernels.bench.kernels.builds import Builds
-from fastkernels.results import Correctness, ScenarioResult, Timing, Verdict, WorstElement
+from fastkernels.results import Correctness, Noise, ScenarioResult, Timing, Verdict, WorstElement
 from pytest_fastkernels import report
 from pytest_fastkernels.failure import EVIDENCE_WIDTH, failure_text
-from pytest_fastkernels.report import package_lines, uncaptured_lines
+from pytest_fastkernels.report import noise_lines, package_lines, status_word, uncaptured_lines
 from pytest_fastkernels.table import ROWS, WIDTH, make_table, seconds
 
 FAILURE = [
@@ -242,3 +243,35 @@ def test_a_long_build_is_shown_as_compiling(monkeypatch, tmp_path):
         assert "graded in 2 s, compiling rms_norm for " in shown._describe()
     assert "compiling" not in shown._describe()
     builds.close()
+
+
+def noisy(result, cores=1.8):
+    return replace(result, timing=None, noise=Noise("other load disturbed 9 of 12 rounds", 12, 9, cores))
+
+
+def test_noisy_stands_where_a_speedup_would():
+    one, other = passed(), passed(rms_norm(8))
+    lines = [line for line, _ in make_table([noisy(one), other], verbose=True).lines]
+    assert lines[1].split()[-2:] == ["-", "noisy"] or "noisy" in lines[1].split()
+    assert "2.00x" in lines[2]
+    assert status_word([noisy(one)], "PASSED") == "PASSED noisy"
+
+
+def test_rows_for_many_scenarios_count_the_noisy_and_leave_them_out():
+    many = [passed(rms_norm(tokens)) for tokens in range(1, ROWS + 2)]
+    _, (row, _) = make_table([noisy(many[0]), *many[1:]], verbose=False).lines
+    assert "2.00x (2.00 to 2.00), 1 noisy" in row
+    _, (row, _) = make_table([noisy(one) for one in many], verbose=False).lines
+    assert " noisy" in row
+    assert "x (" not in row
+
+
+def test_the_summary_says_that_the_machine_was_busy_and_what_to_do():
+    results = [noisy(passed(rms_norm(1)), 0.6), noisy(passed(rms_norm(8)), 1.8), passed(rms_norm(32))]
+    first, second = noise_lines([*results, noisy(passed(rms_norm(1, model="b"), shared_with=results[0].id), None)])
+    assert first.startswith("THE MACHINE WAS BUSY (other processes took up to 1.8 cores): 3 of 4 scenarios (2 shapes) "
+                            "noisy: ")
+    assert "--fk-resume" in first
+    assert second == "noisy, first rms_norm[tiny-tp1-s1]: other load disturbed 9 of 12 rounds"
+    assert noise_lines([noisy(passed(), None)])[0].startswith("THE MACHINE WAS BUSY: 1 of 1 scenario (1 shape) noisy")
+    assert noise_lines([passed()]) == []

@@ -12,6 +12,8 @@ from fastkernels.results import Verdict
 HERE = Path(__file__).resolve().parent
 CLASSES = (
     "replay", "hidden_work", "clock", "time", "judge", "reference", "numerics", "effects", "process", "distributed")
+RESTS_ON_TIMES = ("clock", "time", "hidden_work", "replay")
+"""Classes whose adversaries gain by their times, and are found by them."""
 NEEDS = ("cpu", "cuda", "ranks", "sandbox")
 TWINS = "twins"
 """What a twin's class is called in tables and on the command line."""

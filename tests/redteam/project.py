@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import psutil
-from redteam.case import HERE, Case, CaseError
+from redteam.case import HERE, RESTS_ON_TIMES, Case, CaseError
 
 import fastkernels
 from fastkernels.bench.isolate import launch
@@ -48,6 +48,8 @@ class Outcome:
     """Verdicts of its scenarios."""
     messages: tuple[str, ...] = ()
     """What the verdicts say."""
+    noise: tuple[str, ...] = ()
+    """Of each scenario, why the machine was too busy to time it; empty where it was not."""
     speedups: tuple[float, ...] = ()
     """Claimed speedups of the scenarios that were timed."""
     seconds: float = 0.0
@@ -70,7 +72,14 @@ class Outcome:
     @property
     def accepted(self) -> bool:
         """Whether any of its scenarios passed, and with a speedup that it does not have where that is the trick."""
-        return any(verdict.ok for verdict in self.given) and not self.gains_nothing
+        timed = self.case.kind in RESTS_ON_TIMES
+        passed = any(verdict.ok and not (timed and noise) for verdict, noise in self.findings)
+        return passed and not self.gains_nothing
+
+    @property
+    def findings(self) -> list[tuple[Verdict, str]]:
+        """Verdict and noise of each scenario."""
+        return list(zip(self.given, self.noise or ("",) * len(self.given), strict=True))
 
     @property
     def gains_nothing(self) -> bool:
@@ -113,7 +122,8 @@ def run_case(case: Case, scratch: Path, device: str) -> Outcome:
     if own and second and results.index(second[0]) < results.index(own[-1]):
         problems.append("the honest scenario was not graded after it")
     return Outcome(case, given=tuple(result.verdict for result in own), run_s=run_s, output=output,
-                   messages=tuple(result.message for result in own), problems=tuple(problems),
+                   messages=tuple(result.message for result in own),
+                   noise=tuple(result.noise.reason if result.noise else "" for result in own), problems=tuple(problems),
                    speedups=tuple(result.timing.speedup for result in own if result.timing is not None),
                    seconds=max((result.wall_s for result in own), default=0.0),
                    next_passed=bool(second) and all(result.verdict.correct for result in second),

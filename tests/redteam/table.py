@@ -76,6 +76,7 @@ def to_json(outcomes: Sequence[Outcome], environment: dict[str, Any]) -> str:
     rows = [{"class": one.case.kind, "case": one.case.name, "trick": one.case.trick, "seen": one.case.seen,
              "target": one.case.target, "expected": [str(verdict) for verdict in one.case.expect],
              "given": [str(verdict) for verdict in one.given], "messages": list(one.messages),
+             "noise": list(one.noise), "speedups": list(one.speedups),
              "seconds": round(one.seconds, 3), "run_s": round(one.run_s, 3), "next_passed": one.next_passed,
              "next_finding": one.next_finding,
              "problems": list(one.problems), "not_run": one.not_run, "undecided": one.undecided,

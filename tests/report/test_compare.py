@@ -8,7 +8,8 @@ import pytest
 
 from fastkernels.report import compare
 from fastkernels.report.compare import Status
-from fastkernels.results import LeftOut, Verdict
+from fastkernels.report.comparison_text import as_data, as_text
+from fastkernels.results import LeftOut, Noise, Verdict
 
 PASSED, TOO_SLOW, WRONG, CRASHED = Verdict.PASSED, Verdict.TOO_SLOW, Verdict.WRONG_VALUES, Verdict.CRASHED
 
@@ -234,3 +235,73 @@ def test_of_two_results_for_one_address_the_failure_counts(graded, run_of):
 def test_levels_are_kept_apart(graded, run_of):
     found = compare(run_of(graded(), graded(level=2)), run_of(graded(), graded(level=2, verdict=WRONG)))
     assert [pair.status for pair in found.pairs] == [Status.SAME, Status.NEWLY_FAILING]
+
+
+NAMES = ("a.json", "b.json")
+
+
+def untimed(result, **changes):
+    return replace(result, timing=None, noise=Noise("other load disturbed 9 of 12 rounds", 12, 9, 1.8), **changes)
+
+
+@pytest.mark.parametrize(("before", "now"), [(False, True), (True, False), (True, True)])
+def test_noisy_scenarios_are_named_and_not_counted(graded, run_of, before, now):
+    base, new = (untimed(graded()) if is_noisy else graded() for is_noisy in (before, now))
+    found = compare(run_of(base), run_of(new))
+    assert only(found).status is Status.NOISY
+    assert not found.failures
+    text = as_text(found, NAMES)
+    assert "noisy (1)" in text
+    assert "other load disturbed 9 of 12 rounds" in text
+    assert "No time was compared: the machine was busy." in " ".join(text.split())
+
+
+def test_noise_hides_no_verdict(graded, run_of):
+    found = compare(run_of(untimed(graded())), run_of(graded(verdict=WRONG, message="x")))
+    assert only(found).status is Status.NEWLY_FAILING
+    assert only(compare(run_of(graded(verdict=WRONG)), run_of(untimed(graded())))).status is Status.NEWLY_PASSING
+
+
+def test_a_demanded_speedup_that_noise_left_open_is_untimed(graded, run_of):
+    found = compare(run_of(graded()), run_of(untimed(graded(), verdict=TOO_SLOW)))
+    assert (only(found).status, found.failures) == (Status.NOISY, [])
+
+
+def test_a_missing_time_without_noise_still_fails(graded, run_of):
+    assert compare(run_of(graded()), run_of(replace(graded(), timing=None))).failures
+
+
+def test_times_that_contradict_themselves_are_noise(graded, run_of):
+    """From results of older versions: medians of 57.4 and 48.8 us, and 8.03x [0.27, 243]."""
+    base = graded()
+    broken = replace(base, timing=replace(base.timing, baseline_s=57.4e-6, candidate_s=48.8e-6, speedup=8.03,
+                                          speedup_low=0.27, speedup_high=243.0))
+    assert only(compare(run_of(base), run_of(broken))).status is Status.NOISY
+
+
+@pytest.mark.parametrize("factor", [100, 1 / 100])
+@pytest.mark.parametrize("others", [0, 8])
+def test_a_baseline_that_moved_fails_nothing_and_is_named(graded, run_of, factor, others):
+    rest = [timed(graded(tokens=100 + n), 1.5) for n in range(others)]
+    base = timed(graded(), 1.5)
+    t = base.timing
+    moved = replace(base, timing=replace(
+        t, baseline_s=t.baseline_s * factor, speedup=t.speedup * factor, speedup_low=t.speedup_low * factor,
+        speedup_high=t.speedup_high * factor))
+    found = compare(run_of(base, *rest), run_of(moved, *rest))
+    assert found.counts == {Status.BASELINE_MOVED: 1, **({Status.SAME: others} if others else {})}
+    assert not found.failures
+    assert all(group.status is Status.SAME for group in found.groups)
+    assert "baseline moved (1)" in as_text(found, NAMES)
+    assert as_data(found, NAMES)["counts"]["baseline moved"] == 1
+
+
+def test_a_candidate_that_got_slower_beside_a_baseline_that_moved_still_fails(graded, run_of):
+    base = timed(graded(), 1.5)
+    t = base.timing
+    now = replace(base, timing=replace(t, baseline_s=t.baseline_s / 100, candidate_s=t.candidate_s * 1.2,
+                                       speedup=t.speedup / 120, speedup_low=t.speedup_low / 120,
+                                       speedup_high=t.speedup_high / 120))
+    found = compare(run_of(base), run_of(now))
+    assert found.failures == ["1 scenario slower"]
+    assert only(found).change.slowdown == pytest.approx(0.2)

@@ -7,7 +7,7 @@ import pytest
 
 from fastkernels.report import palette
 from fastkernels.report.heat_map import geometric_mean, heat_maps, speedup_of
-from fastkernels.results import LeftOut, Verdict
+from fastkernels.results import LeftOut, Noise, Verdict
 
 
 def only(maps):
@@ -131,3 +131,12 @@ def test_texts_can_be_read_in_both_themes(theme):
 
 def test_both_themes_define_the_same_variables():
     assert list(palette.THEMES["light"]) == list(palette.THEMES["dark"])
+
+
+def test_a_noisy_cell_says_so_and_no_mean_counts_it(graded):
+    untimed = replace(graded(tokens=8), timing=None, noise=Noise("other load disturbed 9 of 12 rounds"))
+    (found,) = heat_maps([untimed, graded(tokens=32, speedup=2.0)])
+    cell = found.rows[0][1][0]
+    assert (cell.text, cell.style) == ("noisy", "h0 noisy")
+    assert "noisy: other load disturbed 9 of 12 rounds" in cell.title
+    assert found.speedup == pytest.approx(2.0)

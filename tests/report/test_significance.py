@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from results_by_hand import passed
 
-from fastkernels.report.significance import Change, change_between, pooled, proven, student_tail
+from fastkernels.report.significance import Change, change_between, drift, pooled, proven, student_tail
 
 
 def timing(speedup, low, high, factor=1.0):
@@ -98,3 +98,45 @@ def test_a_mean_is_surer_than_its_parts_but_not_without_bound():
     assert mean.below == pytest.approx(0.04 * math.sqrt(0.1 + 0.9 / 3))
     assert mean.above == pytest.approx(0.02 * math.sqrt(0.1 + 0.9 / 3))
     assert pooled(parts * 10000).below > 0.04 * math.sqrt(0.1)
+
+
+def taken(baseline, candidate, half_width=0.01):
+    """Times of both sides, seconds, with the speedup that goes with them."""
+    speedup = baseline / candidate
+    return replace(passed().timing, baseline_s=baseline, candidate_s=candidate, speedup=speedup,
+                   speedup_low=speedup * (1 - half_width), speedup_high=speedup * (1 + half_width))
+
+
+@pytest.mark.parametrize(("baseline", "candidate", "slowdown", "moved"), [
+    (1e-3, 1.1e-3, 0.1, False),      # the candidate alone
+    (1.3e-3, 1.43e-3, 0.1, False),   # the machine as a whole, and the candidate
+    (1e-5, 1e-3, 0.0, True),         # the baseline alone, by 100 times
+    (1e-1, 1e-3, 0.0, True),
+    (1e-5, 1.2e-3, 0.2, True),       # both: the candidate by its own time
+    (1e-1, 1.2e-3, 0.0, True),       # the speedup rose and the candidate took longer: nothing is known
+    (0.95e-3, 1.05e-3, 1.05 / 0.95 - 1, False),  # within what times differ by from run to run
+])  # fmt: skip
+def test_a_baseline_that_moved_is_no_change_of_the_candidate(baseline, candidate, slowdown, moved):
+    change = change_between(taken(1e-3, 1e-3), taken(baseline, candidate))
+    assert change.slowdown == pytest.approx(slowdown, abs=1e-9)
+    assert change.moved is moved
+
+
+def test_across_machines_times_themselves_say_nothing():
+    assert change_between(taken(1e-3, 1e-3), taken(1e-5, 1.1e-5), None).slowdown == pytest.approx(0.1)
+
+
+def test_the_machines_own_change_is_that_of_most_baselines():
+    """A faster machine hides no slower kernel."""
+    before = [taken(1e-3 * n, 1e-3 * n) for n in range(1, 7)]
+    faster = [taken(0.8e-3 * n, 0.8e-3 * n) for n in range(1, 6)] + [taken(0.1, 1e-3)]
+    machine = drift(list(zip(before, faster, strict=True)))
+    assert machine == pytest.approx(math.log(0.8))
+    assert change_between(before[0], taken(0.8e-3, 0.8 * 1.1e-3), machine).slowdown == pytest.approx(0.1)
+    assert change_between(before[0], taken(0.8e-3, 0.8 * 1.1e-3), 0.0).slowdown == 0.0  # were it not known
+
+
+def test_a_machine_does_not_change_by_much_nor_is_it_known_from_few_shapes():
+    assert drift([(taken(1e-3, 1e-3), taken(1e-5, 1e-3))] * 6) == 0.0
+    assert drift([(taken(1e-3, 1e-3), taken(0.8e-3, 1e-3))] * 4) == 0.0
+    assert drift([]) == 0.0

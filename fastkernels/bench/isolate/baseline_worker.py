@@ -47,6 +47,7 @@ from fastkernels.bench.isolate.sweep_calls import one_thread
 from fastkernels.bench.isolate.sweep_plan import Planner
 from fastkernels.bench.isolate.work import measure_work
 from fastkernels.bench.timing import describe_environment
+from fastkernels.bench.timing.known_work import KnownWork
 from fastkernels.bench.timing.peaks import measure_peaks
 from fastkernels.manifest import Scenario
 from fastkernels.results import Verdict
@@ -76,6 +77,7 @@ class BaselineService(Service):
         self._stand_in: StandIn | None = None
         self._rooms = dict(zip(reversed(SIDES), arenas[ARENAS - 1::ARENAS], strict=False))
         self._sections: TrustedSections | None = None
+        self._known_work = KnownWork()
 
     def on_hello(self, message: Message) -> Message:
         """Take the choice of what is timed as the baseline."""
@@ -273,6 +275,10 @@ class BaselineService(Service):
             return self.on_judge(message)
         finally:
             self._findings = before
+
+    def on_measure(self, message: Message) -> Message:
+        """Time calls, and right afterwards work whose time is known: what disturbs one is seen by the other."""
+        return {**super().on_measure(message), "slowdown": self._known_work.slowdown()}
 
     def on_work(self, message: Message) -> Message:
         """Least bytes and operations of a timed call, and the dtype that bounds its rate."""

@@ -172,7 +172,11 @@ class WorkerProcess:
 
     def processes(self) -> int:
         """Processes of its tree, itself included; only Linux tells: 1 elsewhere, and once it is closed."""
-        return len(process_tree.members(self.pid)) if sys.platform == "linux" and not self.closed else 1
+        return max(1, len(self.members()))
+
+    def members(self) -> list[int]:
+        """Process ids of its tree, itself first; only Linux tells: none elsewhere, and once it is closed."""
+        return process_tree.members(self.pid) if sys.platform == "linux" and not self.closed else []
 
     def output_tail(self) -> str:
         """The end of what the process printed."""

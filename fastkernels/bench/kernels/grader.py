@@ -99,15 +99,16 @@ class KernelGrader:
         reached = self._reached(scenario)
         conditions = self._conditions(reached)
         with scenario_lock(self._lock_dir, scenario.shape_key) if self._lock_dir else nullcontext():
-            known = self._log.find(scenario.id, scenario.shape_key, conditions)
+            known = self._log.find(scenario.id, scenario.shape_key, conditions, self._this_run(conditions))
             if known is not None:
                 return known
-            equal = self._log.find_equal(scenario.shape_key, conditions)
+            equal = self._log.find_equal(scenario.shape_key, conditions, self._this_run(conditions))
             if equal is not None:
                 result = _readdressed(equal, scenario, self.settings)
             else:
                 found, result = self._grade(scenario, reached)
                 conditions = NOT_KEPT if found.harness_failed else conditions
+            conditions = self._this_run(conditions) if result.noise is not None else conditions
             self._keep(conditions, result)
             return result
 
@@ -173,6 +174,10 @@ class KernelGrader:
             self._broken.clear()
         return self._files.reached(scenario.relative_module)
 
+    def _this_run(self, conditions: str) -> str:
+        """Conditions of a noisy result: equal shapes of this run take it over, a resumed run grades it again."""
+        return f"{conditions}-noisy-{self.settings.seed}"
+
     def _conditions(self, reached: Reached) -> str:
         return f"{self.settings.fingerprint}-{(reached.sha256 or 'baseline')[:16]}"
 
@@ -189,8 +194,8 @@ class KernelGrader:
             baseline_provider=found.provider, self_test=not reached.modules,
             candidate_path=reached.path, candidate_sha256=reached.sha256, replaced=reached.modules,
             ran_through=found.ran_through, correctness=found.correctness, sweep=found.sweep, timing=found.timing,
-            gates=found.gates, evidence=plain(found.evidence), output=self._output(), seed=self.settings.seed,
-            wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s), dump=found.dump,
+            noise=found.noise, gates=found.gates, evidence=plain(found.evidence), output=self._output(),
+            seed=self.settings.seed, wall_s=wall_s, overhead_s=max(0.0, wall_s - found.ran_s), dump=found.dump,
             reproduce=command(scenario, self.settings))
 
     def _output(self) -> str:

@@ -72,17 +72,18 @@ class ResultLog:
         finally:
             os.close(fd)
 
-    def find(self, address: str, shape_key: str, conditions: str) -> ScenarioResult | None:
-        """The finished result of this address, if it was the same computation under these conditions."""
+    def find(self, address: str, shape_key: str, *conditions: str) -> ScenarioResult | None:
+        """The finished result of this address, if it was the same computation under one of these conditions."""
         self._refresh()
         entry = self._by_id.get(address)
-        fits = entry is not None and entry.conditions == conditions and entry.result.shape_key == shape_key
+        fits = entry is not None and entry.conditions in conditions and entry.result.shape_key == shape_key
         return entry.result if entry is not None and fits else None
 
-    def find_equal(self, shape_key: str, conditions: str) -> ScenarioResult | None:
-        """A finished result of the same computation under any address."""
+    def find_equal(self, shape_key: str, *conditions: str) -> ScenarioResult | None:
+        """A finished result of the same computation under any address and one of these conditions."""
         self._refresh()
-        return self._by_shape.get((shape_key, conditions))
+        found = (self._by_shape.get((shape_key, each)) for each in conditions)
+        return next((result for result in found if result is not None), None)
 
     def _refresh(self) -> None:
         """Read the lines that this or another process has added."""

@@ -12,7 +12,7 @@ from fastkernels.bench.kernels.settings import GraderSettings
 from fastkernels.bench.kernels.workers import CandidateFailedError, Workers
 from fastkernels.errors import WorkerError
 from fastkernels.manifest import Scenario
-from fastkernels.results import Correctness, GateResult, Timing, Verdict, WorstElement
+from fastkernels.results import Correctness, GateResult, Noise, Timing, Verdict, WorstElement
 
 MAX_OUTPUT_FACTOR = 16
 """Outputs that take more than this times the inputs and weights, and 256 MiB, are not copied but judged by shape."""
@@ -33,6 +33,8 @@ class Found:
     evidence: str = ""
     correctness: Correctness | None = None
     timing: Timing | None = None
+    noise: Noise | None = None
+    """Why there is no timing, where the machine was too busy for one."""
     gates: dict[str, GateResult] = field(default_factory=dict)
     provider: str = ""
     ran_through: tuple[str, ...] = ()
@@ -239,7 +241,7 @@ def run(attempt: Attempt) -> Found:
         run_gates(attempt)
         run_sanitizers(attempt)
     else:
-        found.timing = None
+        found.timing = found.noise = None
     return found
 
 

@@ -146,16 +146,7 @@ class Proof:
         return self.clock() - started, answer
 
     def _judge(self, answer: Message) -> None:
-        """Judge calls in an order drawn now, until time is up."""
-        order = sorted(range(self.calls), key=lambda _: secrets.randbits(32))
-        end = self.clock() + JUDGE_S
-        for judged, number in enumerate(order):
-            if judged >= FEWEST_JUDGED and self.clock() > end:
-                return
-            if self.attempt.take(self.attempt.trusted({"do": "judge_batch", "index": number,
-                                                       "answer": _call_of(answer, number)})):
-                self.attempt.found.message += " (in a batch of calls on new inputs)"
-                return
+        _judge_calls(self.attempt, answer, self.calls, self.clock)
 
 
 def prove(attempt: Attempt, comparison: Comparison, fitting: int, watch: IdleWatch) -> Trouble | None:
@@ -163,6 +154,25 @@ def prove(attempt: Attempt, comparison: Comparison, fitting: int, watch: IdleWat
     slower_s = max(comparison.baseline_s, comparison.candidate_s)
     calls = max(FEWEST_CALLS, min(CALLS, fitting, int(TARGET_S / slower_s)))
     return Proof(attempt, comparison, calls, watch).run()
+
+
+def judge_batch(attempt: Attempt, fitting: int, watch: IdleWatch) -> None:
+    """Have one batch made and judged where nothing can be timed: its outputs must be right all the same."""
+    calls = max(FEWEST_CALLS, min(FEWEST_JUDGED, fitting))
+    drawn = watch.always({"do": "draw_batch", "count": calls, "known": False})
+    _judge_calls(attempt, attempt.candidate({**drawn, "do": "batch"}), calls)
+
+
+def _judge_calls(attempt: Attempt, answer: Message, calls: int, clock: Callable[[], float] = time.perf_counter) -> None:
+    """Judge calls of a batch in an order drawn now, until time is up."""
+    order = sorted(range(calls), key=lambda _: secrets.randbits(32))
+    end = clock() + JUDGE_S
+    for judged, number in enumerate(order):
+        if judged >= FEWEST_JUDGED and clock() > end:
+            return
+        if attempt.take(attempt.trusted({"do": "judge_batch", "index": number, "answer": _call_of(answer, number)})):
+            attempt.found.message += " (in a batch of calls on new inputs)"
+            return
 
 
 def undisturbed(readings_s: Sequence[float], fewest: int) -> float | None:

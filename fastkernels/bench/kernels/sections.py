@@ -40,6 +40,10 @@ class NotTimedError(Exception):
     """There are no times, and no verdict on them."""
 
 
+class DeviceBusyError(NotTimedError):
+    """Other processes work on the device."""
+
+
 class _ReplayedWrongError(Exception):
     """A graph of the candidate's calls, replayed for the first time, gave something else than the calls themselves."""
 
@@ -153,7 +157,9 @@ class SectionTimer:
         """Say what has made a round impossible."""
         by_candidate = reply["side"] == "candidate"
         self._end_service(AFTER_LATE_S if reply["failed"] == "LateError" else None)
-        if reply["failed"] in ("BusyError", "ProtocolError"):
+        if reply["failed"] == "BusyError":
+            raise DeviceBusyError(reply["why"])
+        if reply["failed"] == "ProtocolError":
             raise NotTimedError(reply["why"])
         if not by_candidate:
             raise WorkerError(f"timed sections of the baseline: {reply['why']}")

@@ -242,6 +242,11 @@ class Workers:
         process = self.candidate_side.process
         return 0.0 if process is None else process.cpu_s()
 
+    def timed_pids(self) -> tuple[list[int], list[int]]:
+        """Process ids of the trusted worker's tree and of the candidate's, which are timed on a CPU."""
+        trusted, candidate = self.trusted_side.process, self.candidate_side.process
+        return (trusted.members() if trusted else []), (candidate.members() if candidate else [])
+
     def settle(self) -> float:
         """Wait for processes that the candidate has started, if any, to rest; seconds waited. CPU only.
 

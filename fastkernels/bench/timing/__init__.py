@@ -3,7 +3,7 @@
 from fastkernels.bench.timing.comparison import Comparison
 from fastkernels.bench.timing.environment import describe_environment
 from fastkernels.bench.timing.roofline import Peaks, floor_s, roofline_s
-from fastkernels.bench.timing.schedule import BadSamplesError, Lane, TimingPlan, compare
+from fastkernels.bench.timing.schedule import BadSamplesError, Lane, NoisyError, TimingPlan, compare
 from fastkernels.bench.timing.statistics import Interval
 from fastkernels.bench.timing.witness import Trouble, check_times, too_fast
 
@@ -12,6 +12,7 @@ __all__ = [
     "Comparison",
     "Interval",
     "Lane",
+    "NoisyError",
     "Peaks",
     "TimingPlan",
     "Trouble",

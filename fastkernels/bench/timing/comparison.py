@@ -20,6 +20,7 @@ class Comparison:
     runs: int
     rounds: int
     stopped: str
+    disturbed_rounds: int
     baseline_eager_s: float
     candidate_eager_s: float
     baseline_seen: Reading

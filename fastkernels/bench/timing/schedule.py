@@ -9,7 +9,9 @@ from typing import Protocol
 
 from fastkernels.bench.timing.comparison import Comparison, claim_s
 from fastkernels.bench.timing.instruments import WALL
-from fastkernels.bench.timing.statistics import Interval, location_interval, log_ratios, speedup_interval
+from fastkernels.bench.timing.load import Threads, waits_between
+from fastkernels.bench.timing.statistics import Interval, location_interval, log_ratios, speedup_interval, typical
+from fastkernels.bench.timing.wall import calls_in_sample
 from fastkernels.bench.timing.witness import FROM_ROUNDS_S, Reading, witness
 from fastkernels.errors import FastKernelsError
 
@@ -23,6 +25,11 @@ WARMUP_SHARE = 0.2
 """Part of the time budget that warm-up may take after each side's first call."""
 EAGER_CALLS = 20
 """Calls at the end of the warm-up, where the budget allows."""
+MOST_SLOWER = 2.0
+"""Times as long as ever that the trusted side's known work may take right after a round: a clock that falls from its
+highest to what the machine keeps up makes less, another guest on the same core more."""
+PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.2
+"""Wait after a disturbed round, doubled for each further one in a row: what disturbs often passes."""
 _SHORTEST_S = 1e-7
 """No call is taken to cost less of the supervisor's time."""
 
@@ -38,6 +45,20 @@ class Lane(Protocol):
 
     def replay(self, calls: int) -> None:
         """As `WallTimer.replay`."""
+
+    def threads(self) -> Threads:
+        """What the threads of its process have waited for a core so far; empty where nothing tells."""
+
+    def slowdown(self) -> float:
+        """Times as long as ever that known work took right after the last `measure`; 1 where there is none."""
+
+
+class NoisyError(FastKernelsError):
+    """Other load disturbed so many rounds that the others say nothing."""
+
+    def __init__(self, rounds: int, disturbed: int) -> None:
+        super().__init__(f"other load disturbed {disturbed} of {rounds} rounds")
+        self.rounds, self.disturbed = rounds, disturbed
 
 
 class BadSamplesError(FastKernelsError):
@@ -64,6 +85,8 @@ class TimingPlan:
     told from an equal one 97 times in 100 (four standard errors), as far as the instrument can tell them apart."""
     rounds: int = 10
     """Rounds into which num_runs is divided."""
+    patience_s: float = 1.0
+    """Most seconds more that are spent on rounds which other load disturbs, and on waiting for it to pass."""
 
 
 @dataclass
@@ -77,6 +100,7 @@ class Side:
     shortest_wall_s: float = math.inf
     """Least of that over the rounds."""
     rounds: list[list[float]] = field(default_factory=list)
+    """Samples of each round that was not disturbed."""
 
     @property
     def samples(self) -> tuple[float, ...]:
@@ -84,22 +108,25 @@ class Side:
         return tuple(sample for one in self.rounds for sample in one)
 
 
-def compare(baseline: Lane, candidate: Lane, plan: TimingPlan, clock: Clock = time.perf_counter) -> Comparison:
+def compare(baseline: Lane, candidate: Lane, plan: TimingPlan, clock: Clock = time.perf_counter,
+            sleep: Callable[[float], None] = time.sleep) -> Comparison:
     """Warm both sides up, time them in rounds of alternating order (AB, BA, ...), and have the supervisor witness.
 
-    Raises BadSamplesError where a side answers with something other than times, and whatever the lanes raise.
+    Rounds that other load disturbs are made again, and do not count. Raises NoisyError where too few are left,
+    BadSamplesError where a side answers with something other than times, and whatever the lanes raise.
     """
     start = clock()
     sides = (Side("baseline", baseline), Side("candidate", candidate))
     for side in sides:
         _warm_up(side, plan, clock)
-    runs, stopped = _rounds(sides, plan, clock)
+    runs, stopped, disturbed = _rounds(sides, plan, clock, sleep)
     times = [median(side.samples) for side in sides]
     seen = [_witness(side, clock) for side in sides]
     speedup = _speedup(sides)
     return Comparison(
         method=WALL.name, baseline_s=times[0], candidate_s=times[1], speedup=speedup.estimate,
         speedup_low=speedup.low, speedup_high=speedup.high, runs=runs, rounds=len(sides[0].rounds), stopped=stopped,
+        disturbed_rounds=disturbed,
         baseline_eager_s=times[0], candidate_eager_s=times[1],  # a call on a CPU is an eager one
         baseline_seen=seen[0], candidate_seen=seen[1],
         baseline_samples_s=sides[0].samples, candidate_samples_s=sides[1].samples,
@@ -126,29 +153,60 @@ def _eager(side: Side, calls: int, clock: Clock) -> float:
     return max((clock() - start) / calls, _SHORTEST_S)
 
 
-def _rounds(sides: tuple[Side, Side], plan: TimingPlan, clock: Clock) -> tuple[int, str]:
-    """Time both sides in turns; calls of each, and why it ended."""
+def _rounds(sides: tuple[Side, Side], plan: TimingPlan, clock: Clock,
+            sleep: Callable[[float], None]) -> tuple[int, str, int]:
+    """Time both sides in turns; calls of each, why it ended, and how many rounds were disturbed."""
     end = clock() + plan.max_time_s * (1 - WARMUP_SHARE)
-    planned, runs, stopped, done = math.ceil(plan.num_runs / plan.rounds), 0, "", 0
+    patience_s, pause_s, disturbed = plan.patience_s, PAUSE_S, 0
+    most, runs, stopped, done = math.ceil(plan.num_runs / plan.rounds), 0, "", 0
     while not stopped:
         if done < MIN_ROUNDS:  # leave time for the rounds that an interval needs
             per_round_s = max(0.0, end - clock()) / (MIN_ROUNDS - done)
-            planned = min(planned, int(per_round_s / sum(side.wall_per_call_s for side in sides)))
-        calls = max(1, min(planned, plan.num_runs - runs))
-        for side in sides if done % 2 == 0 else reversed(sides):
-            _round(side, calls, clock)
-        runs, done = runs + calls, done + 1
+            planned = min(most, int(per_round_s / sum(side.wall_per_call_s for side in sides)))
+        calls, started = max(1, min(planned, plan.num_runs - runs)), clock()
+        order = sides if done % 2 == 0 else sides[::-1]
+        if not _round(order, calls, clock):
+            disturbed += 1
+            sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            end, patience_s = end + (clock() - started), patience_s - (clock() - started)
+            stopped = "" if patience_s > 0 else "disturbed"
+            continue
+        runs, done, pause_s = runs + calls, done + 1, PAUSE_S
         next_s = sum(side.wall_per_call_s for side in sides) * max(planned, 1)
         stopped = _stop(sides, plan, runs, end - clock() - next_s)
-    return runs, stopped
+    if stopped == "disturbed" and done < max(FEWEST_ROUNDS, min(MIN_ROUNDS, disturbed)):
+        raise NoisyError(done + disturbed, disturbed)
+    return runs, stopped, disturbed
 
 
-def _round(side: Side, calls: int, clock: Clock) -> None:
-    start = clock()
+def _round(order: tuple[Side, Side], calls: int, clock: Clock) -> bool:
+    """Time both sides in this order; False, and nothing is kept, where other load has disturbed it."""
+    kept: list[list[float]] = []
+    for side in order:
+        samples = _undisturbed(side, calls, clock)
+        if samples is None:
+            return False
+        kept.append(samples)
+    for side, samples in zip(order, kept, strict=True):
+        side.rounds.append(samples)
+    return True
+
+
+def _undisturbed(side: Side, calls: int, clock: Clock) -> list[float] | None:
+    """One side's samples; None where other load has disturbed them."""
+    before, start = side.lane.threads(), clock()
     samples = _checked(side, side.lane.measure(calls), calls)
-    side.wall_per_call_s = max((clock() - start) / calls, _SHORTEST_S)
-    side.shortest_wall_s = min(side.shortest_wall_s, side.wall_per_call_s)
-    side.rounds.append([max(sample, WALL.resolution_s) for sample in samples])
+    took_s = clock() - start
+    per_call_s = max(took_s / calls, _SHORTEST_S)
+    side.shortest_wall_s = min(side.shortest_wall_s, per_call_s)
+    made = len(samples) * calls_in_sample(typical(samples))
+    waits = waits_between(before, side.lane.threads())
+    if waits.disturb(made, took_s) or side.lane.slowdown() > MOST_SLOWER:
+        side.wall_per_call_s = min(side.wall_per_call_s, per_call_s)
+        return None
+    side.wall_per_call_s = per_call_s
+    return [max(sample, WALL.resolution_s) for sample in samples]
 
 
 def _stop(sides: tuple[Side, Side], plan: TimingPlan, runs: int, left_s: float) -> str:

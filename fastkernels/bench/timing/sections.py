@@ -152,7 +152,7 @@ def comparison_of(
     return Comparison(
         method=METHOD, baseline_s=times[0], candidate_s=times[1], speedup=speedup.estimate, speedup_low=speedup.low,
         speedup_high=speedup.high, runs=rounds.calls * len(rounds.baseline), rounds=len(rounds.baseline),
-        stopped=rounds.stopped, baseline_eager_s=_seconds(baseline.get("eager_s")),
+        stopped=rounds.stopped, disturbed_rounds=0, baseline_eager_s=_seconds(baseline.get("eager_s")),
         candidate_eager_s=_seconds(candidate.get("eager_s")), baseline_seen=Reading(times[0], times[0]),
         candidate_seen=Reading(times[1], times[1]), baseline_samples_s=tuple(sides[0]),
         candidate_samples_s=tuple(sides[1]),

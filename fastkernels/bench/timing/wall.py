@@ -23,7 +23,7 @@ class WallTimer:
         first = self.eager(call, 1)
         if first[0] >= SETTLE_BELOW_S:
             return first + _timed(call, 1, calls)
-        grouped = max(1, min(MOST_IN_SAMPLE, math.ceil(SAMPLE_S / max(first[0], 1e-7))))
+        grouped = calls_in_sample(first[0])
         seconds = _timed(call, 1, 1 + calls * grouped)
         return [median(seconds[start : start + grouped]) for start in range(0, len(seconds), grouped)]
 
@@ -35,6 +35,11 @@ class WallTimer:
         """Run exactly `calls` calls and nothing else: another process's clock times this."""
         for index in range(calls):
             call(index)
+
+
+def calls_in_sample(call_s: float) -> int:
+    """Calls that are grouped for one sample where one takes so many seconds."""
+    return max(1, min(MOST_IN_SAMPLE, math.ceil(SAMPLE_S / max(call_s, 1e-7))))
 
 
 def _timed(call: Call, first: int, end: int) -> list[float]:

@@ -32,12 +32,14 @@ def values(result: KernelBenchResult) -> Record:
     found: dict[str, float | None] = {"avg_speedup": speedup_of(result.results)}
     for row in operator_rows(result.results):
         found |= {f"{row.op}_avg_speedup": row.speedup, f"{row.op}_passed": row.passed, f"{row.op}_failed": row.failed,
-                  f"{row.op}_max_error_ratio": row.max_error_ratio}
+                  f"{row.op}_max_error_ratio": row.max_error_ratio,
+                  f"{row.op}_noisy": row.noisy}
     for item in result.results:
         found |= _of_scenario(item)
     found |= _gate_counts(result.results)
     found |= {"passed": sum(item.verdict.ok for item in result.results),
               "failed": sum(not item.verdict.ok for item in result.results),
+              "noisy": sum(item.noise is not None for item in result.results),
               "left_out": len(result.left_out), "wall_s": result.wall_s}
     return Record(params=_params(result), tags=_tags(result),
                   metrics={name: float(value) for name, value in found.items() if value is not None})

@@ -2,15 +2,20 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from results_by_hand import passed
 
 from fastkernels.bench.kernels import GraderSettings, timed
 from fastkernels.bench.kernels.pipeline import Found
 from fastkernels.bench.kernels.proof import Proof, undisturbed
+from fastkernels.bench.kernels.sections import DeviceBusyError, NotTimedError
+from fastkernels.bench.kernels.surroundings import Seen
+from fastkernels.bench.timing import NoisyError
 from fastkernels.bench.timing.statistics import short
-from fastkernels.results import Verdict
+from fastkernels.results import Noise, Verdict
 
 LOADS = {
     "quiet": {"runs_s": 10.0, "stolen_s": 0.001, "late": 0.0, "late_s": 0.0},
@@ -129,21 +134,44 @@ def test_readings_that_differ_are_disturbed():
     ([None], None, (Verdict.PASSED, "", "", True)),
     (["tampered", None], None, (Verdict.PASSED, "", "", True)),
     (["tampered"] * 3, None, (Verdict.TIMING_TAMPERED, "clocks differ", "", False)),
-    (["disturbed"] * 3, None, (Verdict.PASSED, "", "not timed: too busy", False)),
+    (["disturbed"] * 2, None, (Verdict.PASSED, "", "not timed: too busy", False)),
+    (["disturbed", None], None, (Verdict.PASSED, "", "", True)),
     (["tampered", "disturbed", "tampered"], None, (Verdict.PASSED, "", "not timed: too busy", False)),
     (["at work", "at work", "disturbed"], None, (Verdict.TIMING_TAMPERED, "was at work", "", False)),
     (["disturbed", "at work", "disturbed"], None, (Verdict.PASSED, "", "not timed: too busy", False)),
-    (["disturbed"] * 3, 1.5, (Verdict.TOO_SLOW, "a speedup of 1.5 is demanded and none could be measured: too busy", "",
+    (["disturbed"] * 2, 1.5, (Verdict.TOO_SLOW, "a speedup of 1.5 is demanded and none could be measured: too busy", "",
                               False)),
+    (["rounds"], None, (Verdict.PASSED, "", "not timed: other load disturbed 9 of 12 rounds", False)),
+    (["disturbed", "rounds"], None, (Verdict.PASSED, "", "not timed: other load disturbed 9 of 12 rounds", False)),
+    (["rounds and at work"] * 3, None, (Verdict.TIMING_TAMPERED, "was at work", "", False)),
+    (["tampered beside load"] * 2, None, (Verdict.PASSED, "", "not timed: clocks differ, disturbed by other load",
+                                          False)),
+    (["tampered beside load", "tampered", "tampered"], None,
+     (Verdict.PASSED, "", "not timed: clocks differ, disturbed by other load", False)),
+    (["too fast beside load"] * 3, None, (Verdict.TOO_FAST, "under the floor", "", False)),
 ])  # fmt: skip
 def test_what_the_clocks_say_decides_only_where_they_were_not_disturbed(monkeypatch, troubles, min_speedup, expected):
-    said = {"tampered": (Verdict.TIMING_TAMPERED, "clocks differ"), "disturbed": (None, "too busy"), None: None,
-            "at work": None}
-    asked, watched = iter(troubles), iter(troubles)
+    said = {"tampered": (Verdict.TIMING_TAMPERED, "clocks differ"), "disturbed": (None, "too busy"),
+            "too fast": (Verdict.TOO_FAST, "under the floor")}
+    steps, judged = iter(troubles), []
+
+    class Around:
+        """One comparison's surroundings: it is made once for each."""
+
+        trusted = candidate = ()
+
+        def __init__(self, workers):
+            self.step = str(next(steps))
+            Around.now = self.step
+
+        def look(self):
+            return SimpleNamespace(disturbed="beside load" in self.step)
+
+        def noise(self, why, *rounds):
+            return Noise(why, *rounds)
 
     class Watch:
         def __init__(self, *args):
-            self.finds = (Verdict.TIMING_TAMPERED, "was at work") if next(watched) == "at work" else None
             self.looks = 0
 
         def sometimes(self, request):
@@ -151,11 +179,19 @@ def test_what_the_clocks_say_decides_only_where_they_were_not_disturbed(monkeypa
 
         def finding(self):  # what it has seen by the end, and not before the clock is asked
             self.looks += 1
-            return self.finds if self.looks > 1 else None
+            seen = "at work" in Around.now and (self.looks > 1 or "rounds" in Around.now)
+            return (Verdict.TIMING_TAMPERED, "was at work") if seen else None
+
+    def compared(*args):
+        if "rounds" in Around.now:
+            raise NoisyError(12, 9)
+        return "times"
 
     monkeypatch.setattr(timed, "IdleWatch", Watch)
-    monkeypatch.setattr(timed, "compare", lambda *args: "times")
-    monkeypatch.setattr(timed, "check_times", lambda comparison, floor: said[next(asked)])
+    monkeypatch.setattr(timed, "Surroundings", Around)
+    monkeypatch.setattr(timed, "judge_batch", lambda *args: judged.append(Around.now))
+    monkeypatch.setattr(timed, "compare", compared)
+    monkeypatch.setattr(timed, "check_times", lambda comparison, floor: said.get(Around.now.partition(" beside")[0]))
     monkeypatch.setattr(timed, "prove", lambda *args: None)
     attempt = SimpleNamespace(found=Found(), settings=GraderSettings(device="cpu", min_speedup=min_speedup),
                               trusted=None, candidate=None, note=None,
@@ -163,4 +199,41 @@ def test_what_the_clocks_say_decides_only_where_they_were_not_disturbed(monkeypa
     comparison = timed._credible_times(attempt, 2, 0.0)
     found = attempt.found
     assert (found.verdict, found.message, found.evidence, comparison is not None) == expected
-    assert next(asked, "all were asked for") == "all were asked for"
+    assert next(steps, "all were asked for") == "all were asked for"
+    left_out = comparison is None and found.verdict.correct
+    assert (found.noise is not None) == left_out  # noise is said where there are no times and nothing is accused
+    assert judged == [step for step in troubles if "rounds" in str(step)]  # outputs are judged all the same
+
+
+@pytest.mark.parametrize(("trusted", "candidate", "cores", "disturbed"), [
+    (0.0, 0.0, 0.0, False),
+    (0.0, 0.0, 1.9, False),   # others are at work on cores that nobody here waits for
+    (0.3, 0.0, 0.0, True),    # invisible neighbours, and yet the trusted side waits
+    (0.0, 0.3, 1.0, True),
+    (0.0, 0.3, 0.0, False),   # its own threads wait for each other: that excuses no candidate
+    (0.0, 0.3, None, False),
+    (0.01, 0.01, 0.5, False),
+])  # fmt: skip
+def test_load_that_a_candidate_can_make_for_itself_excuses_nothing(trusted, candidate, cores, disturbed):
+    assert Seen(cores, trusted, candidate).disturbed is disturbed
+
+
+def test_a_time_that_contradicts_itself_is_noise(monkeypatch):
+    """As once printed: 57.4 us 48.8 us 8.03x [0.27, 243]."""
+    attempt = SimpleNamespace(found=Found(), settings=GraderSettings(device="cpu", min_speedup=1.5))
+    timed._take(attempt, replace(passed().timing, baseline_s=57.4e-6, candidate_s=48.8e-6, speedup=8.03,
+                                 speedup_low=0.27, speedup_high=243.0, disturbed_rounds=3), rounds=10)
+    found = attempt.found
+    assert found.timing is None
+    assert found.verdict is Verdict.TOO_SLOW  # a demanded speedup was not shown
+    assert found.noise == Noise("the 95 % interval, 0.27 to 243, has ends more than a factor of 2 apart", 13, 3)
+
+
+def test_a_busy_device_is_noise_and_an_answer_that_is_none_is_not(monkeypatch):
+    for error, noisy in ((DeviceBusyError("another process works on the device"), True), (NotTimedError("odd"), False)):
+        timer = SimpleNamespace(run=lambda bound_s, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(timed, "SectionTimer", lambda attempt, timer=timer: timer)
+        attempt = SimpleNamespace(found=Found(), settings=GraderSettings(device="cpu"))
+        assert timed._by_sections(attempt, 0.0, 0.0) is None
+        assert (attempt.found.noise is not None) is noisy
+        assert attempt.found.evidence == f"not timed: {error}"

@@ -12,7 +12,7 @@ from fastkernels.bench.kernels import GraderSettings, KernelGrader, start_log
 from fastkernels.bench.kernels.pipeline import Found
 from fastkernels.bench.kernels.workers import Workers
 from fastkernels.errors import CandidateError, WorkerError
-from fastkernels.results import Verdict
+from fastkernels.results import Noise, Verdict
 
 HERE = GraderSettings(device="cpu", seed=3, max_time_s=0.1, self_test=True)
 
@@ -94,6 +94,22 @@ def test_a_resumed_run_keeps_what_is_finished(log):
     assert resumed.grade(rms_norm(tokens=1, model="b")).shared_with == finished.id
     assert resumed.finished(rms_norm(tokens=2)) is None
     assert len(log.read_text().splitlines()) == 2
+
+
+def test_a_noisy_result_is_shared_by_equal_shapes_of_its_run_and_graded_again_by_a_resumed_one(log):
+    graded = []
+
+    def find(scenario, reached):
+        graded.append(scenario.id)
+        return Found(provider="native", noise=Noise("busy"))
+
+    first = without_workers(log, find=find)
+    assert first.grade(rms_norm(model="a")).noise == Noise("busy")
+    shared = first.grade(rms_norm(model="b"))
+    assert (shared.noise, shared.shared_with) == (Noise("busy"), "rms_norm[a-tp1-s4]")
+    resumed = without_workers(log, GraderSettings(**{**HERE.__dict__, "seed": HERE.seed + 1}), find)
+    resumed.grade(rms_norm(model="a"))
+    assert graded == ["rms_norm[a-tp1-s4]"] * 2
 
 
 def test_other_settings_candidates_or_shapes_are_graded_anew(log, tmp_path):

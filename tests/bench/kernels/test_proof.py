@@ -119,7 +119,7 @@ def graded(folder, forward, timing, **settings):
     (FIRST_WEIGHTS, False, Verdict.WRONG_VALUES, "after other weights"),
     (WRONG_AT_SECOND_SIGHT, False, Verdict.NONDETERMINISTIC, "right in the first call, wrong_values in the same"),
 ], ids=["skips while timed", "hog", "skips in batches too", "first weights", "wrong at second sight"])
-def test_a_trick_is_found(tmp_path, forward, timing, verdict, says):
+def test_a_trick_is_found(tmp_path, forward, timing, verdict, says, quiet_machine):
     result = graded(tmp_path, forward, timing)
     assert result.verdict is verdict, (result.verdict, result.message, result.evidence)
     assert says in result.message

@@ -24,6 +24,7 @@ class FakeLane:
         self.random = random.Random(seed)
         self.measured: list[int] = []
         self.drift: Callable[[float], float] = lambda now: 1.0
+        self.waited_s, self.given, self.slower = 0.0, 0, 1.0  # as the kernel counts it, and known work
         self.touching = 0  # most calls at the head of each `measure` that are not reported, at most half as many
 
     def _calls(self, calls: int) -> Iterator[float]:
@@ -44,6 +45,12 @@ class FakeLane:
 
     def replay(self, calls: int) -> None:
         list(self._calls(calls))
+
+    def threads(self) -> dict[int, tuple[float, int]]:
+        return {7: (self.waited_s, self.given)}
+
+    def slowdown(self) -> float:
+        return self.slower
 
 
 class BusyLane(FakeLane):

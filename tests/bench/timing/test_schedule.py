@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from fastkernels.bench.timing import BadSamplesError, TimingPlan, check_times, compare
+from fastkernels.bench.timing import BadSamplesError, NoisyError, TimingPlan, check_times, compare
 from fastkernels.bench.timing.instruments import WALL
 from fastkernels.bench.timing.schedule import FEWEST_ROUNDS, MIN_ROUNDS
 from fastkernels.results import Verdict
@@ -146,3 +146,79 @@ def test_a_bursty_machine_gives_a_wide_interval_not_a_wrong_one():
         found = compare(a, b, TimingPlan(), clock)
         wrong += not found.speedup_low <= 1 <= found.speedup_high
     assert wrong <= 6  # 5 % of 60, and two standard errors
+
+
+class LoadedLane(FakeLane):
+    """A lane whose calls take 10 times as long, and wait for a core, while `busy` says so."""
+
+    def __init__(self, clock, seconds, busy, sees=True, **more):
+        super().__init__(clock, seconds, **more)
+        self.busy, self.sees = busy, sees
+        self.drift = lambda now: 10.0 if busy(now) else 1.0
+
+    def measure(self, calls):
+        started = self.clock.now
+        busy = self.busy(started)
+        samples = super().measure(calls)
+        if busy and self.sees:
+            self.waited_s, self.given = self.waited_s + 0.9 * (self.clock.now - started), self.given + 2 * calls + 1
+        return samples
+
+
+def compare_beside(busy, sees=(True, True), **plan):
+    """Two equal kernels, of which load lengthens the baseline alone, as it does one with more threads."""
+    clock = Clock()
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        clock.now += seconds
+
+    sides = [LoadedLane(clock, 2e-3, load, see, noise=0.02, seed=seed)
+             for seed, (load, see) in enumerate(zip((busy, lambda now: False), sees, strict=True))]
+    return compare(*sides, TimingPlan(**plan), clock, sleep), waited
+
+
+def comes_and_goes(now):
+    return now % 0.3 > 0.15
+
+
+def test_disturbed_rounds_are_made_again_and_count_for_nothing():
+    found, waited = compare_beside(comes_and_goes, patience_s=3.0)
+    assert found.speedup == pytest.approx(1, rel=0.03)
+    assert found.rounds >= MIN_ROUNDS
+    assert 1 <= found.disturbed_rounds == len(waited)
+
+
+def test_the_same_rounds_would_give_a_wrong_speedup_were_they_counted():
+    found, _ = compare_beside(comes_and_goes, sees=(False, False))
+    assert found.speedup_high > 2
+
+
+def test_load_that_stays_leaves_no_times_and_costs_a_bounded_wait():
+    with pytest.raises(NoisyError, match=r"other load disturbed [0-9]+ of [0-9]+ rounds") as error:
+        compare_beside(lambda now: True)
+    assert error.value.disturbed == error.value.rounds > 0
+    _, waited = compare_beside(lambda now: False)
+    assert waited == []
+
+
+def test_known_work_that_is_slow_disturbs_a_round_that_no_counter_shows():
+    clock, a, b = lanes(2e-4, 2e-4)
+    a.slower = 3.0
+    with pytest.raises(NoisyError):
+        compare(a, b, TimingPlan(patience_s=0.1), clock, lambda seconds: setattr(clock, "now", clock.now + seconds))
+    a.slower = 1.8  # a clock that has come down from its highest
+    assert compare(a, b, TimingPlan(), clock).disturbed_rounds == 0
+
+
+def test_few_waits_among_many_calls_are_left_out_as_samples_are():
+    clock, a, b = lanes(2e-5, 2e-5)
+    measure = a.measure
+
+    def waits_once(calls):
+        a.waited_s, a.given = a.waited_s + 0.004, a.given + 2
+        return measure(calls)
+
+    a.measure = waits_once
+    assert compare(a, b, TimingPlan(), clock).disturbed_rounds == 0

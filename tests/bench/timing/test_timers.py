@@ -89,6 +89,12 @@ class Local:
     def replay(self, calls):
         self.timer.replay(self.call, calls)
 
+    def threads(self):
+        return {}  # a test does not depend on what else the machine does
+
+    def slowdown(self):
+        return 1.0
+
 
 def test_wall_timer_through_a_comparison():
     def work(index):

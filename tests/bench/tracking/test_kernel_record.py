@@ -1,20 +1,30 @@
 """What a run of the kernel tier says of itself."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from results_by_hand import passed, rms_norm, silu_and_mul
 from tracked_results import bench, failed, faster
 
 from fastkernels.bench.tracking import kernel_record
-from fastkernels.results import Correctness, GateOutcome, GateResult, LeftOut, Verdict, read_result
+from fastkernels.results import Correctness, GateOutcome, GateResult, LeftOut, Noise, Verdict, read_result
+
+
+def test_noisy_scenarios_are_counted_and_are_in_no_mean():
+    untimed = replace(passed(rms_norm(4)), timing=None, noise=Noise("busy"))
+    metrics = kernel_record.values(bench(untimed, faster(passed(rms_norm(8)), 4.0))).metrics
+    assert (metrics["noisy"], metrics["rms_norm_noisy"], metrics["rms_norm_passed"]) == (1, 1, 2)
+    assert metrics["avg_speedup"] == metrics["rms_norm_avg_speedup"] == pytest.approx(4.0)
+    assert "rms_norm/tiny-tp1-s4/speedup" not in metrics
 
 
 def test_metrics_of_operators_and_scenarios():
     result = bench(faster(passed(rms_norm(4)), 1.0), faster(passed(rms_norm(8)), 4.0), failed(silu_and_mul()),
                    left_out=(LeftOut("a", "b"),))
     assert kernel_record.values(result).metrics == {
-        "avg_speedup": pytest.approx(2.0), "passed": 2, "failed": 1, "left_out": 1, "wall_s": 12.5,
+        "avg_speedup": pytest.approx(2.0), "passed": 2, "failed": 1, "noisy": 0, "left_out": 1, "wall_s": 12.5,
+            "rms_norm_noisy": 0, "silu_and_mul_noisy": 0,
         "rms_norm_avg_speedup": pytest.approx(2.0), "rms_norm_passed": 2, "rms_norm_failed": 0,
         "rms_norm_max_error_ratio": 0.1,
         "silu_and_mul_passed": 0, "silu_and_mul_failed": 1, "silu_and_mul_max_error_ratio": 77.0,
