@@ -279,23 +279,27 @@ def _called(module: nn.Module, inputs: dict[str, Any]) -> CallOutcome:
     return CallOutcome(invoke(module, after), after)
 
 
-def rows_of(op: str, scenarios: list[Scenario]) -> Iterator[Row]:
-    """Every row of one operator."""
+def rows_of(op: str, scenarios: list[Scenario], weights: bool = False, told: str = "") -> Iterator[Row]:
+    """Every row of one operator that `told` does not have."""
     for kind, name in arguments(scenarios):
-        yield (init_row if kind == "init" else input_row)(op, name, scenarios)
-    yield from weight_rows(op, scenarios)
+        if f"| {op} | {kind} | {name} |" not in told:
+            yield (init_row if kind == "init" else input_row)(op, name, scenarios)
+    if weights:
+        yield from weight_rows(op, scenarios)
 
 
 def main() -> None:
     """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--op", nargs="*", default=(), help="operators (default: all)")
-    parser.add_argument("--output", type=Path, default=None, help="file to which the rows are appended")
+    parser.add_argument("--output", type=Path, default=None, help="file to which rows that it lacks are appended")
+    parser.add_argument("--weights", action="store_true", help="ask the same of every weight")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    told = options.output.read_text() if options.output is not None and options.output.exists() else ""
     missing = 0
     for op, scenarios in catalogue().items():
-        for row in rows_of(op, scenarios) if not options.op or op in options.op else ():
+        for row in rows_of(op, scenarios, options.weights, told) if not options.op or op in options.op else ():
             missing += row.found == NO_DRAW
             line = f"| {row.op} | {row.kind} | {row.name} | {row.found} |"
             print(line, flush=True)

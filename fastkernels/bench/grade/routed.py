@@ -77,7 +77,8 @@ def router_logits(request: Request) -> torch.Tensor:
     """
     corrected = "correction" in request.args
     bias = request.drawn[request.args["correction"]].to(torch.float64) if corrected else None
-    logits, chosen = _logits(request, *request.shape, bias)
+    tokens, experts = request.shape
+    logits, chosen = _logits(request, tokens, experts, bias)
     if bias is not None:
         logits = _contested(logits, chosen, torch.ones_like(logits[:, :1]), bias, int(request.args.get("groups", 1)))
     elif request.hard == "moderate":

@@ -69,7 +69,7 @@ def _raise_scores(own: Mapping[str, Any], scenario: Scenario, generator: torch.G
 
 def _heads(tensor: torch.Tensor, size: int) -> torch.Tensor:
     """The same memory with a head in the last dimension."""
-    return tensor if tensor.dim() > 2 else tensor.unflatten(-1, (-1, size))
+    return tensor if tensor.dim() > 2 else tensor.view(*tensor.shape[:-1], -1, size)
 
 
 def _rows_seen(own: Mapping[str, Any], cache: torch.Tensor, window: int) -> torch.Tensor:

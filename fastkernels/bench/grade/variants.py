@@ -142,7 +142,8 @@ def _biased_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, C
 
 def _qwen_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
     """Another base of the angles, and where heads are normalised another epsilon and biases."""
-    few: dict[str, Any] = {"rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}, "max_position": POSITIONS}
+    rope = {"rope_theta": 10000.0, "rope_type": "default"}
+    few: dict[str, Any] = {"rope_parameters": rope, "max_position": POSITIONS}
     if "rms_norm_eps" not in init:
         return [("rope_parameters=theta 1e4", (few, {}))]
     found = _biased_attention(init, own)
