@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from fastkernels.results import GateOutcome, ScenarioResult, Timing, Verdict
+from fastkernels.results import GateOutcome, ScenarioResult, Verdict
 
 WIDTH = 120
 """Columns that a row may take."""
