@@ -64,6 +64,8 @@ class Outcome:
     """Why it was not run; empty where it was."""
     undecided: str = ""
     """Why its verdict says nothing of the harness (`quiet.py`); empty where it does."""
+    first: tuple[Verdict, ...] = ()
+    """Verdicts of a run before, which refused an adversary otherwise than expected."""
     run_s: float = 0.0
     """Seconds of the whole run."""
     output: str = ""
@@ -92,6 +94,13 @@ class Outcome:
         """Whether every verdict is one of those expected, for a twin PASSED."""
         return bool(self.given) and all(verdict in self.case.expect or (verdict.ok and self.gains_nothing)
                                         for verdict in self.given)
+
+    @property
+    def refused_otherwise(self) -> bool:
+        """Whether it is an adversary, refused and harmless, and all that is wrong is that the verdict is another."""
+        refused = bool(self.given) and not any(verdict.ok for verdict in self.given)
+        harmless = self.next_passed and not self.problems
+        return refused and harmless and not (self.case.is_twin or self.as_expected)
 
     @property
     def right(self) -> bool:

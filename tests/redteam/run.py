@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -81,11 +82,25 @@ def run_all(cases: list[Case], device: str, jobs: int, write: Callable[[list[Out
 def _outcomes(cases: list[Case], scratch: Path, device: str, jobs: int) -> Iterator[Outcome]:
     """Outcomes as they come: a case whose times count has the machine to itself."""
     with ThreadPoolExecutor(jobs) as pool:
-        untimed = [pool.submit(run_case, case, scratch, device) for case in cases if not is_timed(case)]
+        untimed = [pool.submit(_run, case, scratch, device) for case in cases if not is_timed(case)]
         for future in as_completed(untimed):
             yield future.result()
     for case in filter(is_timed, cases):
-        yield run_until_decided(partial(run_case, case, scratch, device), _tell)
+        yield _run(case, scratch, device)
+
+
+def _run(case: Case, scratch: Path, device: str) -> Outcome:
+    """Run a case; once more where it was refused otherwise than expected, which the summary then tells.
+
+    Whoever is refused has gained nothing, so a second run excuses no kernel that was accepted, and no twin.
+    """
+    run = partial(run_case, case, scratch, device)
+    outcome = run_until_decided(run, _tell) if is_timed(case) else run()
+    if not outcome.refused_otherwise:
+        return outcome
+    _tell(f"{table.wrong_line(outcome)}: once more")
+    again = run_until_decided(run, _tell) if is_timed(case) else run()
+    return replace(again, first=outcome.given)
 
 
 def _tell(line: str) -> None:

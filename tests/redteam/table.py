@@ -52,9 +52,17 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     if undecided:
         lines.append(f"UNDECIDED: {len(undecided)}, counted nowhere above; run them again on a quiet machine:")
         lines += [f"  {one.case.kind}/{one.case.name}: {_words(one.given)} ({one.undecided})" for one in undecided]
-    lines += [f"{one.case.kind}/{one.case.name}: {_words(one.given) or 'no result'}  {_wrong(one)}"
-              for one in ran if not one.right]
+    again = [outcome for outcome in ran if outcome.first]
+    if again:
+        lines.append(f"refused otherwise than expected at first: {len(again)}, run once more:")
+        lines += [f"  {one.case.kind}/{one.case.name}: {_words(one.first)}, then {_words(one.given)}" for one in again]
+    lines += [wrong_line(one) for one in ran if not one.right]
     return "\n".join(lines)
+
+
+def wrong_line(outcome: Outcome) -> str:
+    """A case that is not as it must be: what it gave, and what is wrong."""
+    return f"{outcome.case.kind}/{outcome.case.name}: {_words(outcome.given) or 'no result'}  {_wrong(outcome)}"
 
 
 def text(outcomes: Sequence[Outcome]) -> str:
@@ -76,7 +84,7 @@ def to_json(outcomes: Sequence[Outcome], environment: dict[str, Any]) -> str:
     rows = [{"class": one.case.kind, "case": one.case.name, "trick": one.case.trick, "seen": one.case.seen,
              "target": one.case.target, "expected": [str(verdict) for verdict in one.case.expect],
              "given": [str(verdict) for verdict in one.given], "messages": list(one.messages),
-             "noise": list(one.noise), "speedups": list(one.speedups),
+             "noise": list(one.noise), "first": [str(verdict) for verdict in one.first], "speedups": list(one.speedups),
              "seconds": round(one.seconds, 3), "run_s": round(one.run_s, 3), "next_passed": one.next_passed,
              "next_finding": one.next_finding,
              "problems": list(one.problems), "not_run": one.not_run, "undecided": one.undecided,

@@ -126,6 +126,36 @@ def test_the_last_lines_name_what_is_wrong_and_what_it_said():
         "no answer in 60 s; the next scenario: no result; one file changed"]
 
 
+def _runs(monkeypatch, case, *outcomes):
+    """How many of these runs the runner makes of a case, and what it ends with."""
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the runner, a script, changes it
+    runner = importlib.import_module("redteam.run")
+    left = list(outcomes)
+    monkeypatch.setattr(runner, "run_case", lambda *arguments: left.pop(0))
+    found = runner._run(case, Path(), "cpu")
+    return len(outcomes) - len(left), found
+
+
+def test_who_is_refused_otherwise_than_expected_is_run_once_more_and_told_of(monkeypatch):
+    adversary = select(all_cases(), ["expert_ids_off_by_one"])[0]
+    crashed, due = outcome(adversary, Verdict.CRASHED), outcome(adversary, adversary.expect[0])
+    count, found = _runs(monkeypatch, adversary, crashed, due)
+    assert (count, found.right, found.first) == (2, True, (Verdict.CRASHED,))
+    assert f"  {adversary.kind}/{adversary.name}: crashed, then {adversary.expect[0]}" in summary([found]).splitlines()
+    count, found = _runs(monkeypatch, adversary, crashed, crashed)
+    assert (count, found.right) == (2, False)
+
+
+def test_no_second_run_excuses_who_was_accepted_a_twin_or_harm(monkeypatch):
+    cases = {case.name: case for case in all_cases()}
+    adversary, twin = cases["expert_ids_off_by_one"], cases["workspace_cache"]
+    for wrong in (outcome(adversary, Verdict.PASSED), outcome(adversary, Verdict.CRASHED, Verdict.PASSED),
+                  outcome(twin, Verdict.TOO_SLOW), outcome(adversary, Verdict.CRASHED, next_passed=False),
+                  outcome(adversary, Verdict.CRASHED, problems=("one file changed",)), outcome(adversary)):
+        count, found = _runs(monkeypatch, wrong.case, wrong, outcome(wrong.case, wrong.case.expect[0]))
+        assert (count, found.right) == (1, False)
+
+
 def test_changed_and_new_files_and_lost_results_are_told():
     before = {"a": "1", "b": "2"}
     assert _changes(before, before) == []
