@@ -48,7 +48,8 @@ def test_output_names_the_page(results):
 def test_several_results_are_compared_first_with_last(results, capsys):
     assert main(["report", "old.json", "bench/results/kernels.json"]) == 0
     page = (results / "report.html").read_text(encoding="utf-8")
-    assert "1 scenario passed" in page
+    assert "<h1>Worse: 1 gone (a)</h1>" in page
+    assert "1 scenario: 1 passed, bench/results/kernels.json" in page
     assert 'id="diff"' in page
     assert "1 scenario of bench/results/kernels.json, compared with old.json" in capsys.readouterr().out
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 import types
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from fastkernels.cli import generate_inputs
-from fastkernels.errors import ManifestError
+from fastkernels.errors import ManifestError, install_command
 from fastkernels.manifest import Selection, default_path, load_manifest
 from fastkernels.manifest.catalog import OPERATORS
 from fastkernels.manifest.emit import flow
@@ -417,7 +418,7 @@ def test_command_refuses_a_tp_degree_that_is_none(capsys):
 
 def test_a_hub_id_without_the_hub_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ManifestError, match=r"needs huggingface_hub: pip install 'pytest-fastkernels\[hub\]'"):
+    with pytest.raises(ManifestError, match=re.escape(f"needs huggingface_hub: {install_command('hub')}")):
         command("--config", "someone/Some-7B")
 
 

@@ -77,6 +77,6 @@ def test_the_command_says_where_it_was_written_from(tmp_path: Path, monkeypatch:
 
 
 def test_levels_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["generate-inputs", "--config", "llama32-1b", "--level", "4"]) == USAGE_ERROR
-    assert "argument --level: invalid choice: 4 (choose from 1, 2, 3)" in capsys.readouterr().err
+    assert main(["generate-inputs", "--config", "llama32-1b", "--level", "5"]) == USAGE_ERROR
+    assert "argument --level: invalid choice: 5 (choose from 1, 2, 3, 4)" in capsys.readouterr().err
     assert main(["generate-inputs", "--level", "1", "--check"]) == 1

@@ -31,8 +31,7 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0}
     (Config(rope_parameters={"rope_type": "default"}, rope_theta=5e5), 5e5, "default", {}),
 ])
 def test_rope_parameters_old_and_new(config, base, kind, rest):
-    assert rope_parameters(config) == {
-        "rope_theta": base, "rope_type": kind, "partial_rotary_factor": 1.0, **rest}  # fmt: skip
+    assert rope_parameters(config) == {"rope_theta": base, "rope_type": kind, **rest}
 
 
 def test_rope_parameters_by_layer():

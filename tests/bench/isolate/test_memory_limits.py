@@ -59,7 +59,7 @@ def test_a_candidate_has_half_of_the_memory_or_what_was_asked_for(monkeypatch, d
     limits = {}
 
     class Process:
-        def __init__(self, role, *others):
+        def __init__(self, role, *others, **more):
             self.role = role
 
         def limit_memory(self, limit_bytes):

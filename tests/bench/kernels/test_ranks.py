@@ -102,7 +102,7 @@ class Unstarted:
 
     started = ()
 
-    def __init__(self, role, device, *rest):
+    def __init__(self, role, device, *rest, **more):
         Unstarted.started += ((role, device),)
 
     def limit_memory(self, limit_bytes):
