@@ -110,12 +110,21 @@ def differences(baseline: ClassSignature, candidate: ClassSignature) -> list[str
     """Return what keeps the candidate from being called as the baseline is, as lines; empty where it can be.
 
     The same names in the same order and of the same kinds, the baseline's defaults equal as written; what the baseline
-    requires may have a default. Further parameters must have one and stand behind.
+    requires may have a default. Further parameters must have one and stand behind. `__init__` may lack what has a
+    default in the baseline: a kernel need not have every variant, and building it for one that it lacks is an error
+    then.
     """
-    pairs = {"__init__": (baseline.init, candidate.init), "forward": (baseline.forward, candidate.forward)}
+    pairs = {"__init__": (_without_variants(baseline.init, candidate.init), candidate.init),
+             "forward": (baseline.forward, candidate.forward)}
     if candidate.forward_cuda is not None:
         pairs["forward_cuda"] = (baseline.forward, candidate.forward_cuda)
     return [line for method, pair in pairs.items() for line in _method(f"class {baseline.name}, {method}:", *pair)]
+
+
+def _without_variants(baseline: Signature, candidate: Signature) -> Signature:
+    """The baseline's parameters less those with a default that the candidate does not have."""
+    names = candidate.named()
+    return Signature(tuple(param for param in baseline.params if param.required or param.name in names))
 
 
 def _method(title: str, baseline: Signature, candidate: Signature) -> list[str]:

@@ -21,7 +21,7 @@ class Verdict(StrEnum):
     MISSING_CLASS = "missing_class"
     """The candidate file lacks the operator's class."""
     WRONG_SIGNATURE = "wrong_signature"
-    """`__init__` or `forward` cannot be called as the baseline's can."""
+    """`__init__` or `forward` cannot be called as the baseline's can; `__init__` may lack what has a default there."""
     IMPORT_ERROR = "import_error"
     """Importing the candidate raised."""
     INIT_ERROR = "init_error"

@@ -70,6 +70,17 @@ def test_the_difference_reads_as_a_diff() -> None:
     ]
 
 
+def test_init_may_lack_a_variant_and_forward_may_not() -> None:
+    """A kernel written before an argument existed is graded wherever nobody gives it."""
+    wide, narrow = "(self, n, window=None, cap=None)", "(self, n, window=None)"
+    forward = signature("(self, x)")
+    assert differences(ClassSignature("Op", signature(wide), forward),
+                       ClassSignature("Op", signature(narrow), forward)) == []
+    assert compare(narrow, wide)[0] == "class Op, forward: missing parameter: cap=None"
+    swapped = ClassSignature("Op", signature("(self, window=None, n=1)"), forward)
+    assert "order of parameters" in differences(ClassSignature("Op", signature(wide), forward), swapped)[0]
+
+
 def test_init_and_forward_cuda_are_compared_too() -> None:
     baseline = ClassSignature("Op", signature("(self, n)"), signature("(self, x)"))
     candidate = ClassSignature("Op", signature("(self)"), signature("(self, x)"), signature("(self, x, y)"))

@@ -42,9 +42,10 @@ class AttentionBlock(nn.Module):
         self.k_norm: nn.Module | None = None
         self.rotary_emb = rotary_embedding(head_dim, max_position, rope_parameters, dtype)
         self.sinks = self.make_sinks(dtype)
+        cap = {} if logits_soft_cap is None else {"logits_soft_cap": logits_soft_cap}  # a replacement may have none
         self.attn = Attention(
-            self.num_heads, head_dim, self.scaling, self.num_kv_heads, logits_soft_cap, sliding_window, self.sinks,
-            f"{prefix}.attn",
+            self.num_heads, head_dim, self.scaling, self.num_kv_heads, sliding_window, self.sinks, f"{prefix}.attn",
+            **cap,
         )  # fmt: skip
 
     def make_sinks(self, dtype: torch.dtype | None) -> nn.Parameter | None:

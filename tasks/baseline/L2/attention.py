@@ -21,8 +21,8 @@ class Attention(nn.Module):
 
     def __init__(
         self, num_heads: int, head_size: int, scale: float, num_kv_heads: int | None = None,
-        logits_soft_cap: float | None = None, sliding_window: int | None = None, sinks: torch.Tensor | None = None,
-        prefix: str = "",
+        sliding_window: int | None = None, sinks: torch.Tensor | None = None, prefix: str = "",
+        logits_soft_cap: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.num_heads = num_heads
@@ -34,8 +34,9 @@ class Attention(nn.Module):
         self._sinks = (sinks,)  # in a tuple, so that it is registered once, as the owner's
         self.store_kvcache = StoreKVCache()
         sizes = (num_heads, head_size, scale, self.num_kv_heads)
-        self.prefill = FlashAttnPrefill(*sizes, sliding_window, logits_soft_cap)
-        self.decode = FlashAttnDecode(*sizes, sliding_window, logits_soft_cap)
+        cap = {} if logits_soft_cap is None else {"logits_soft_cap": logits_soft_cap}  # replacements may have none
+        self.prefill = FlashAttnPrefill(*sizes, sliding_window, **cap)
+        self.decode = FlashAttnDecode(*sizes, sliding_window, **cap)
 
     def kv_cache_shapes(self, pages: int, page_size: int) -> tuple[tuple[int, ...], ...]:
         """Shapes of the layer's key cache and value cache."""
