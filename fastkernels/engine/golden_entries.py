@@ -8,6 +8,7 @@ from torch import nn
 
 from fastkernels.engine.recorder import PLAIN, ROUTING, Call, Kept, OperatorKey
 from fastkernels.manifest.context import PREFIX
+from fastkernels.manifest.model_checks import LEVEL as MODEL_LEVEL
 from fastkernels.manifest.scenario import resolve_dim
 
 UNCLEAR = ("fused_moe",)
@@ -48,9 +49,15 @@ class Entry:
 
 
 def structured_entries(manifest: Mapping[str, Any]) -> dict[OperatorKey, list[Entry]]:
-    """Return the entries with structured inputs of a manifest in plain data, by operator."""
+    """Return the entries with structured inputs of a manifest in plain data, by operator.
+
+    Less whole models: their entries are of models with fewer layers than the one that runs, and what a run gives its
+    model is recorded where the model's layers take it.
+    """
     found: dict[OperatorKey, list[Entry]] = {}
     for name, operator in manifest["operators"].items():
+        if operator["level"] == MODEL_LEVEL:
+            continue
         for row in operator["scenarios"]:
             context = manifest["contexts"][row["context"]] if row["context"] else {}
             specs = {**{PREFIX + key: spec for key, spec in context.items()}, **row["inputs"]}

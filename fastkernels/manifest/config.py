@@ -42,7 +42,7 @@ class Routing:
     """How a block of experts chooses them."""
 
     num_experts: int
-    """Experts; 0 for a dense model."""
+    """Experts; 0 for a dense model, and where no layer has the experts that the config counts."""
     top_k: int
     """Experts per token."""
     renormalize: bool

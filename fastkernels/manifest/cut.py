@@ -45,7 +45,8 @@ def cut_model(config: ModelConfig) -> Cut:
     experts = kept_experts(config)
     count = config.raw["num_hidden_layers"]
     for indices in (_first_of_each(config, count), range(1 + max(layer.index for layer in config.layers))):
-        raw = {**_with_layers(config, indices), **{key: experts for key in EXPERTS_KEYS if key in config.raw}}
+        counts = {key: experts for key in EXPERTS_KEYS if key in config.raw and experts}
+        raw = {**_with_layers(config, indices), **counts}
         found = _read(config, raw)
         if _kinds(found) == _kinds(config):
             break
@@ -58,7 +59,7 @@ def cut_model(config: ModelConfig) -> Cut:
 
 
 def kept_experts(config: ModelConfig) -> int:
-    """Experts of a layer that stay: all, or halved until their weights are EXPERT_WEIGHTS at most.
+    """Experts of a layer that stay: all, or halved until their weights are EXPERT_WEIGHTS at most; 0 of dense layers.
 
     Never so few that a token's choice, or a group's, is none.
     """

@@ -119,7 +119,7 @@ def fused_moe(shard: Shard) -> Iterator[Draft]:
 def block_of_experts(shard: Shard, op: str) -> Iterator[Draft]:
     """The family's block: router, experts, shared experts."""
     config, routing = shard.config, shard.config.routing
-    if config.family.moe != op:
+    if config.family.moe != op or not routing.num_experts:
         return
     init: dict[str, Any] = {"config": Alias(config.name), "dtype": config.dtype}
     if op == "mixtral_moe":

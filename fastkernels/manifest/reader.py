@@ -74,8 +74,9 @@ class _Reader:
         head_dim = head_dim if latent is None else latent.qk_rope_head_dim
         operator, approximate = ACTIVATIONS[self.activation()]
         attention_bias = self.flag(family.bias_key)
-        routing = self.routing()
-        layers = self.layers(routing)
+        routing, layers = self.routing(), self.layers()
+        if not any(layer.experts for layer in layers):
+            routing = Routing(0, 0, False)  # no layer has the experts that the config counts
         expert_size = self.size(family.expert_size_key) if routing.num_experts else 0
         found = ModelConfig(
             name=name,
@@ -220,7 +221,7 @@ class _Reader:
             num_shared=self.count("n_shared_experts"),
         )  # fmt: skip
 
-    def layers(self, routing: Routing) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[Layer, ...]:
         """Return the first layer of each kind."""
         for key in ("first_k_dense_replace", "decoder_sparse_step"):
             self.count(key)
@@ -237,8 +238,6 @@ class _Reader:
                 kinds[kind, experts, rotated] = Layer(
                     index, facts.sliding_window(self.config, index) or 0, rope, experts
                 )
-        if routing.num_experts and not any(layer.experts for layer in kinds.values()):
-            raise self.fail("num_hidden_layers", "no layer of them has experts")
         return tuple(kinds.values())
 
     def check_no_rope_layers(self) -> None:

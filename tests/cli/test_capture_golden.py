@@ -56,6 +56,7 @@ def test_a_shipped_config_by_its_short_name(model, tmp_path, capsys, monkeypatch
     (["--op", "rotary"], "--op: operators with structured inputs: 'rotary' is not one of rotary_emb, embedding, "),
     (["--op", "rotary"], "Did you mean 'rotary_emb'?"),
     (["--op", "rms_norm"], "--op: operators with structured inputs: 'rms_norm' is not one of rotary_emb, "),
+    (["--op", "llama_for_causal_lm"], "'llama_for_causal_lm' is not one of rotary_emb, "),
     (["--tp", "3"], "--tp: small-llama: TP 3: does not divide 4 heads, 2 KV heads"),
     (["--tp", "0"], "'0' is not a whole number of at least 1"),
     (["--num-requests", "few"], "'few' is not a whole number of at least 1"),

@@ -128,6 +128,12 @@ READ: dict[str, Config] = {
     "deepseek-v3-epsilon": config("deepseek_v3", rms_norm_eps=1e-2, attention_bias=True),
     "deepseek-v3-yarn": config("deepseek_v3", max_position_embeddings=128, rope_interleave=False, rope_scaling={
         **YARN, "beta_fast": 1.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0}),
+    # layers without the experts that the config counts
+    "deepseek-v2-all-dense": config("deepseek_v2", first_k_dense_replace=4, n_shared_experts=2),
+    "deepseek-v3-all-dense": config("deepseek_v3", first_k_dense_replace=3),
+    "glm4-all-dense": config("glm4_moe", first_k_dense_replace=3),
+    "qwen3-moe-all-dense": config("qwen3_moe", mlp_only_layers=[0, 1, 2]),
+    "qwen3-moe-steps-beyond": config("qwen3_moe", decoder_sparse_step=4),
     # keys that change nothing
     "neutral-keys": config(
         "llama", attention_multiplier=None, logits_scaling=1.0, residual_multiplier=1, is_causal=True,
@@ -227,8 +233,6 @@ REFUSED: dict[str, tuple[Config, str]] = {
     "a-width-of-text": (config("mistral", sliding_window="wide"), "sliding_window: 'wide' is not a whole number"),
     "too-many-layers": (config("llama", num_hidden_layers=10**9), "num_hidden_layers: 1000000000 is over 10000"),
     "no-layers": (config("llama", num_hidden_layers=ABSENT), "num_hidden_layers: missing"),
-    "no-layer-with-experts": (config("deepseek_v3", first_k_dense_replace=3),
-                              "num_hidden_layers: no layer of them has ex"),
     # sizes that fit nothing
     "kv-heads-do-not-divide": (config("llama", num_key_value_heads=3), "num_key_value_heads: 3 does not divide the 4 "),
     "more-kv-heads": (config("llama", num_key_value_heads=8),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from manifest.configs_by_hand import READ
 from models_by_hand import manifest_text
 
 from fastkernels.bench.isolate.build import build
@@ -14,7 +15,7 @@ from fastkernels.errors import ManifestError
 from fastkernels.manifest import Selection, context
 from fastkernels.manifest.cut import EXPERT_WEIGHTS, NOTE, cut_model, kept_experts
 from fastkernels.manifest.families import FAMILIES
-from fastkernels.manifest.generate import shipped_configs
+from fastkernels.manifest.generate import generate, shipped_configs
 from fastkernels.manifest.loader import manifests_directory, parse_manifest
 from fastkernels.manifest.models import model_classes, operator_name
 from fastkernels.manifest.reader import parse_config
@@ -24,6 +25,8 @@ DEPTHS = {"num_hidden_layers", "layer_types", "no_rope_layers", "sliding_window_
           "first_k_dense_replace"}  # fmt: skip
 """Keys that say how many layers there are and of which kind."""
 COUNTS = {"num_local_experts", "num_experts", "n_routed_experts"}
+OF_EXPERTS = {"topk_softmax", "grouped_topk", "moe_align", "moe_grouped_gemm", "moe_sum", "fused_moe"}
+ALL_DENSE = [name for name in READ if name.endswith(("-all-dense", "-steps-beyond"))]
 MIXED = {name: (0, config.layers[1].index) for name, config in CONFIGS.items() if len(config.layers) == 2}
 
 
@@ -114,6 +117,17 @@ def test_a_model_of_one_layer_keeps_it():
          "num_hidden_layers": 1}, "c", "one", "one",
     )  # fmt: skip
     assert cut_model(config).num_layers == 1
+
+
+@pytest.mark.parametrize("name", ALL_DENSE)
+def test_a_model_whose_layers_are_all_dense_has_no_entries_of_experts(name):
+    """Though its config counts experts: none is built, so that its sizes need not fit a rank either."""
+    config = parse_config({**READ[name], "moe_intermediate_size": 47}, "c", "dense", "dense")
+    manifest = parse_manifest(generate([config], (1, 2)), Path("dense.yaml"))
+    found = {scenario.op for scenario in manifest.scenarios()}
+    assert not found & {*OF_EXPERTS, config.family.moe}
+    assert {"llama_mlp", config.family.layer, operator_name(config.architecture)} <= found
+    assert cut_model(config).config.routing.num_experts == 0
 
 
 @pytest.mark.parametrize("name", model_classes())
