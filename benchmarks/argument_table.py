@@ -156,7 +156,6 @@ def init_row(op: str, name: str, scenarios: list[Scenario]) -> Row:
     if len(values) == 1:  # sizes that `small` has made alike
         values |= {repr(other): other for value in list(values.values()) if type(value) is int
                    for other in (value // 2, value * 2)}
-    tried, why_not = 0, ""
     for scenario in scenarios:
         for variant in variants(scenario):
             if f"{name}=" not in variant.name:
@@ -165,19 +164,27 @@ def init_row(op: str, name: str, scenarios: list[Scenario]) -> Row:
             found = "init_error" if ignoring is None else refused(
                 variant.scenario, built(variant.scenario), ignoring, is_variant=True)
             return Row(op, "init", name, f"{found} of a variant" if found else _exempt(op, name))
-    for scenario, is_variant in every:
-        for shown, value in values.items():
-            if shown == repr(scenario.init.get(name)) or tried >= TRIED * TRIED:
-                continue
-            tried += 1
-            ignoring = _built_with(scenario, name, value)
-            if ignoring is None:
-                why_not = "init_error"
-                continue
-            found = refused(scenario, built(scenario), ignoring, is_variant)
-            if found:
-                return Row(op, "init", name, found + (" of a variant" if is_variant else ""))
+    why_not = ""
+    for scenario, is_variant, value in _tried(name, every, list(values.values())):
+        ignoring = _built_with(scenario, name, value)
+        if ignoring is None:
+            why_not = "init_error"
+            continue
+        found = refused(scenario, built(scenario), ignoring, is_variant)
+        if found:
+            return Row(op, "init", name, found + (" of a variant" if is_variant else ""))
     return Row(op, "init", name, why_not or _exempt(op, name))
+
+
+def _tried(name: str, every: list[tuple[Scenario, bool]], values: list[Any]) -> list[tuple[Scenario, bool, Any]]:
+    """(scenario, whether a variant, another value): the first few, then those of the first scenario of each value."""
+    pairs = [(scenario, is_variant, value) for scenario, is_variant in every for value in values
+             if repr(value) != repr(scenario.init.get(name))]
+    first: dict[str, Scenario] = {}
+    for scenario, _ in every:
+        first.setdefault(repr(scenario.init.get(name)), scenario)
+    few, rest = pairs[:TRIED * TRIED], pairs[TRIED * TRIED:]
+    return [*few, *(pair for pair in rest if pair[0] is first[repr(pair[0].init.get(name))])]
 
 
 def _exempt(op: str, name: str) -> str:

@@ -19,6 +19,9 @@ POSITIONS = 512
 WINDOW = 40
 """A window that is no multiple of a block of keys."""
 
+WINDOW_TOKENS = 2 * WINDOW + 7
+"""Tokens of a prompt in such a window, of which most rows see only a part."""
+
 HEAD = 96
 """A head size that is no power of two."""
 
@@ -53,8 +56,13 @@ def variants(scenario: Scenario) -> list[Variant]:
         found = list(change(scenario.init, own))
     except KeyError:  # a manifest of one's own need not name what the shipped ones do
         return []
-    return [Variant(replace(scenario, tokens=TOKENS, golden=None, init={**scenario.init, **init},
+    return [Variant(replace(scenario, tokens=_tokens(init, own), golden=None, init={**scenario.init, **init},
                             inputs=tuple({**own, **inputs}.values())), name) for name, (init, inputs) in found]
+
+
+def _tokens(init: Mapping[str, Any], own: Inputs) -> int:
+    """Tokens of a call; a window shows in prompts that are longer."""
+    return WINDOW_TOKENS if "sliding_window" in init and "cu_seqlens_q" in own else TOKENS
 
 
 def _rotary(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
@@ -143,7 +151,7 @@ def _biased_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, C
 def _qwen_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
     """Another base of the angles, and where heads are normalised another epsilon and biases."""
     rope = {"rope_theta": 10000.0, "rope_type": "default"}
-    few: dict[str, Any] = {"rope_parameters": rope, "max_position": POSITIONS}
+    few: dict[str, Any] = {"rope_parameters": rope}
     if "rms_norm_eps" not in init:
         return [("rope_parameters=theta 1e4", (few, {}))]
     found = _biased_attention(init, own)
