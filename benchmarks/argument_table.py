@@ -38,6 +38,8 @@ WEIGHTS_SEED, SEED = 3, 1
 HIDDEN, INNER = 512, 512
 """Hidden and intermediate sizes of blocks here, at most."""
 SIZES = {"hidden_size": HIDDEN, "intermediate_size": INNER, "moe_intermediate_size": INNER}
+FEW_HEADS = 8
+"""Query heads, one a rank, where their size is that of the stream divided by their number."""
 TRIED = 4
 """Other values, and scenarios, that are tried at most."""
 NO_DRAW = "no draw follows"
@@ -91,8 +93,11 @@ def small(scenario: Scenario) -> Scenario:
     config = init.get("config")
     if config is not None:
         head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        if scenario.op == "qwen2_decoder_layer":  # its heads' size is a quotient
+            dims[config["hidden_size"]] = head * FEW_HEADS
+            config = {**config, "num_attention_heads": FEW_HEADS}
         init["config"] = {**config, **{k: dims.get(v, v) for k, v in config.items() if k in SIZES}, "head_dim": head}
-    if scenario.op == "qwen2_attention":  # its heads' size is a quotient
+    if scenario.op == "qwen2_attention":  # so is this one's
         return replace(scenario, tokens=min(scenario.tokens, 40), golden=None)
     init |= {name: dims.get(value, value) for name, value in init.items() if name in SIZES}
     inputs = tuple(replace(spec, shape=(*spec.shape[:-1], dims.get(spec.shape[-1], spec.shape[-1])))
@@ -155,7 +160,7 @@ def init_row(op: str, name: str, scenarios: list[Scenario]) -> Row:
     values = {repr(scenario.init.get(name)): scenario.init.get(name) for scenario, _ in every}
     if len(values) == 1:  # sizes that `small` has made alike
         values |= {repr(other): other for value in list(values.values()) if type(value) is int
-                   for other in (value // 2, value * 2)}
+                   for other in (value // 2, value * 2, value * 4)}
     for scenario in scenarios:
         for variant in variants(scenario):
             if f"{name}=" not in variant.name:

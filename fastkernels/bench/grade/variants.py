@@ -31,6 +31,9 @@ SMALL, WIDE = 256, 512
 GELU_WIDTH = 16384
 """So many that gates of -2 to -4, where the two forms of GELU differ most, come beside outliers."""
 
+BASE = 20000.0
+"""A base of the angles of rotary embeddings."""
+
 Inputs = dict[str, InputSpec]
 Changed = tuple[Mapping[str, Any], Inputs]
 """(init arguments that change, inputs that change)."""
@@ -137,14 +140,12 @@ def _biased_mlp(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed
 
 
 def _biased_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
-    names = ("qkv_bias" if "qkv_bias" in init else "bias", "bias_o_proj")
+    names = tuple(name for name in ("qkv_bias", "bias", "bias_o_proj") if name in init)
     if any(init[name] for name in names):
         return []
     few: dict[str, Any] = {"hidden_size": SMALL, **dict.fromkeys(names, True)}
     if "config" in init:
-        config = init["config"]
-        head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-        few["config"] = {**config, "head_dim": head, "hidden_size": SMALL}
+        few["config"] = _narrow(init["config"])
     return [(", ".join(f"{name}=True" for name in names), (few, _widths(own, hidden_states=SMALL)))]
 
 
@@ -160,9 +161,68 @@ def _qwen_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Cha
     return [*found, changed]
 
 
+def _based_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
+    """Another base of the angles, and biases where there are none."""
+    few: dict[str, Any] = {"config": {**_narrow(init["config"]), "rope_theta": BASE}}
+    if "hidden_size" in init:
+        few["hidden_size"] = SMALL
+    biases = _biased_attention(init, own) if "bias" in init else []
+    return [*biases, ("config=rope_theta 2e4", (few, _widths(own, hidden_states=SMALL)))]
+
+
+def _gemma2_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
+    """Another base, and a cap that scores of normal inputs reach."""
+    capped = {"config": _narrow(init["config"]), "hidden_size": SMALL, "attn_logits_soft_cap": 2.0}
+    changed = ("attn_logits_soft_cap=2.0", (capped, _widths(own, hidden_states=SMALL)))
+    return [*_based_attention(init, own), changed]
+
+
+def _glm_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
+    """Another base, and heads that are normalised, with another epsilon, in place of biases."""
+    if init["use_qk_norm"]:
+        return _based_attention(init, own)
+    few = {"config": _narrow(init["config"]), "hidden_size": SMALL, "qkv_bias": False, "use_qk_norm": True,
+           "rms_norm_eps": 0.01}  # fmt: skip
+    changed = ("qkv_bias=False, use_qk_norm=True, rms_norm_eps=0.01", (few, _widths(own, hidden_states=SMALL)))
+    return [*_based_attention(init, own), changed]
+
+
+def _based_layer(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
+    """Another base of the angles."""
+    streams = dict.fromkeys([name for name in ("hidden_states", "residual") if name in own], SMALL)
+    few = {"config": {**_narrow(init["config"]), "rope_theta": BASE}}
+    return [("config=rope_theta 2e4", (few, _widths(own, **streams)))]
+
+
+def _qwen2_layer(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
+    """The same with two query heads for each of keys, since heads are as wide as the stream divided by their number."""
+    config = _narrow(init["config"])
+    heads = 2 * config["num_key_value_heads"]
+    width = config["head_dim"] * heads
+    few = {**config, "num_attention_heads": heads, "hidden_size": width, "rope_theta": BASE}
+    streams = dict.fromkeys([name for name in ("hidden_states", "residual") if name in own], width)
+    return [("config=rope_theta 2e4", ({"config": few}, _widths(own, **streams)))]
+
+
+def _routed(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
+    """Weights of experts that are not divided by their sum."""
+    if not init["config"]["norm_topk_prob"]:
+        return []
+    few = {"config": {**_narrow(init["config"]), "norm_topk_prob": False}}
+    return [("config=norm_topk_prob False", (few, _widths(own, hidden_states=SMALL)))]
+
+
+def _narrow(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with small hidden and intermediate sizes, and heads as they are."""
+    head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    widths = {name: WIDE for name in ("intermediate_size", "moe_intermediate_size") if name in config}
+    return {**config, **widths, "head_dim": head, "hidden_size": SMALL}
+
+
 def _widths(own: Inputs, **widths: int) -> Inputs:
-    """These inputs with other last dimensions, one row a token."""
-    return {name: replace(own[name], shape=("tokens", width), strides=()) for name, width in widths.items()}
+    """These inputs with other last dimensions; a literal, such as no residual stream, stays."""
+    return {name: replace(own[name], shape=(*own[name].shape[:-1], width), strides=())
+            for name, width in widths.items() if own[name].shape}  # fmt: skip
 
 
 CHANGES: Mapping[str, Callable[[Mapping[str, Any], Inputs], list[tuple[str, Changed]]]] = {
@@ -180,5 +240,17 @@ CHANGES: Mapping[str, Callable[[Mapping[str, Any], Inputs], list[tuple[str, Chan
     "llama_attention": _biased_attention,
     "qwen2_attention": _qwen_attention,
     "qwen3_attention": _qwen_attention,
+    "granite_attention": _based_attention,
+    "smollm3_attention": _based_attention,
+    "gpt_oss_attention": _based_attention,
+    "gemma2_attention": _gemma2_attention,
+    "glm4_moe_attention": _glm_attention,
+    "qwen3_moe": _routed,
+    "glm4_moe": _routed,
+    "qwen2_decoder_layer": _qwen2_layer,
+    "granite_decoder_layer": _based_layer,
+    "smollm3_decoder_layer": _based_layer,
+    "gemma2_decoder_layer": _based_layer,
+    "glm4_moe_decoder_layer": _based_layer,
 }
 """What each operator has otherwise."""
