@@ -38,6 +38,8 @@ WEIGHTS_SEED, SEED = 3, 1
 HIDDEN, INNER = 512, 512
 """Hidden and intermediate sizes of blocks here, at most."""
 SIZES = {"hidden_size": HIDDEN, "intermediate_size": INNER, "moe_intermediate_size": INNER}
+FEW_HEADS = 8
+"""Query heads, one a rank, where their size is that of the stream divided by their number."""
 TRIED = 4
 """Other values, and scenarios, that are tried at most."""
 NO_DRAW = "no draw follows"
@@ -91,8 +93,11 @@ def small(scenario: Scenario) -> Scenario:
     config = init.get("config")
     if config is not None:
         head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        if scenario.op == "qwen2_decoder_layer":  # its heads' size is a quotient
+            dims[config["hidden_size"]] = head * FEW_HEADS
+            config = {**config, "num_attention_heads": FEW_HEADS}
         init["config"] = {**config, **{k: dims.get(v, v) for k, v in config.items() if k in SIZES}, "head_dim": head}
-    if scenario.op == "qwen2_attention":  # its heads' size is a quotient
+    if scenario.op == "qwen2_attention":  # so is this one's
         return replace(scenario, tokens=min(scenario.tokens, 40), golden=None)
     init |= {name: dims.get(value, value) for name, value in init.items() if name in SIZES}
     inputs = tuple(replace(spec, shape=(*spec.shape[:-1], dims.get(spec.shape[-1], spec.shape[-1])))
@@ -156,7 +161,6 @@ def init_row(op: str, name: str, scenarios: list[Scenario]) -> Row:
     if len(values) == 1:  # sizes that `small` has made alike
         values |= {repr(other): other for value in list(values.values()) if type(value) is int
                    for other in (value // 2, value * 2)}
-    tried, why_not = 0, ""
     for scenario in scenarios:
         for variant in variants(scenario):
             if f"{name}=" not in variant.name:
@@ -165,19 +169,33 @@ def init_row(op: str, name: str, scenarios: list[Scenario]) -> Row:
             found = "init_error" if ignoring is None else refused(
                 variant.scenario, built(variant.scenario), ignoring, is_variant=True)
             return Row(op, "init", name, f"{found} of a variant" if found else _exempt(op, name))
-    for scenario, is_variant in every:
-        for shown, value in values.items():
-            if shown == repr(scenario.init.get(name)) or tried >= TRIED * TRIED:
-                continue
-            tried += 1
-            ignoring = _built_with(scenario, name, value)
-            if ignoring is None:
-                why_not = "init_error"
-                continue
-            found = refused(scenario, built(scenario), ignoring, is_variant)
-            if found:
-                return Row(op, "init", name, found + (" of a variant" if is_variant else ""))
+    why_not = ""
+    for scenario, is_variant, value in _tried(name, every, list(values.values())):
+        ignoring = _built_with(scenario, name, value)
+        if ignoring is None:
+            why_not = "init_error"
+            continue
+        found = refused(scenario, built(scenario), ignoring, is_variant)
+        if found:
+            return Row(op, "init", name, found + (" of a variant" if is_variant else ""))
     return Row(op, "init", name, why_not or _exempt(op, name))
+
+
+def _tried(name: str, every: list[tuple[Scenario, bool]], values: list[Any]) -> list[tuple[Scenario, bool, Any]]:
+    """(scenario, whether a variant, another value): the first few, then those of the first scenario of each value.
+
+    A number four times as large comes last: where there are fewer heads of keys than ranks, each rank has one anyway.
+    """
+    pairs = [(scenario, is_variant, value) for scenario, is_variant in every for value in values
+             if repr(value) != repr(scenario.init.get(name))]
+    first: dict[str, Scenario] = {}
+    for scenario, _ in every:
+        first.setdefault(repr(scenario.init.get(name)), scenario)
+    few, rest = pairs[:TRIED * TRIED], pairs[TRIED * TRIED:]
+    scenario, is_variant = every[0]
+    own = scenario.init.get(name)
+    last = [(scenario, is_variant, 4 * own)] if type(own) is int else []
+    return [*few, *(pair for pair in rest if pair[0] is first[repr(pair[0].init.get(name))]), *last]
 
 
 def _exempt(op: str, name: str) -> str:

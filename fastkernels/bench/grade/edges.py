@@ -1,7 +1,8 @@
 """The batch of an edge draw: lengths, pages, slots and chunks that few batches have and any server can send.
 
 Sequences that decode have 0 tokens, 1, less than a page, whole pages and, in a window, more than it; entries of the
-page table past the last page or before the window hold anything. Prompts come in several chunks, each with a length
+page table past the last page or before the window hold any page of the cache, as stale ones do, and never one that it
+has not: honest kernels gather whole rows and mask afterwards. Prompts come in several chunks, each with a length
 and cached tokens of its own. Stores get padding. The caches are as small as that allows; their first and last page are
 nobody's, so that what goes there by mistake is seen.
 """
@@ -20,7 +21,7 @@ EDGES = "edges"
 """Kind of the draw."""
 
 FAR = "far"
-"""The same in a cache past 2^31 elements (`fastkernels.bench.isolate.far`); page tables hold pages that are none."""
+"""The same in a cache past 2^31 elements (`fastkernels.bench.isolate.far`)."""
 
 FIXED = "fixed"
 """Generator of inputs whose values are worked out here."""
@@ -36,9 +37,6 @@ DECODES = 6
 
 SPARE = 4
 """Pages that are nobody's, the first and the last among them."""
-
-NO_PAGE = 2**31 - 1
-"""An entry of a page table that no cache has a page for."""
 
 
 def has_edges(scenario: Scenario) -> bool:
@@ -74,9 +72,9 @@ def edge_scenario(scenario: Scenario, kind: str, seed: int, module: nn.Module | 
     rng = random.Random(f"{seed}:{kind}")
     specs = {spec.name: spec for spec in scenario.inputs}
     if PREFIX + "slot_mapping" in specs:
-        return replace(scenario, inputs=tuple(_block(scenario, specs, rng, window_of(scenario, module), kind).values()))
+        return replace(scenario, inputs=tuple(_block(scenario, specs, rng, window_of(scenario, module)).values()))
     if "seqused_k" in specs:
-        specs |= _decodes(scenario, specs, rng, window_of(scenario, module), kind)
+        specs |= _decodes(scenario, specs, rng, window_of(scenario, module))
     elif "cu_seqlens_q" in specs:
         specs |= _prompts(scenario, specs, rng)
     else:
@@ -85,13 +83,13 @@ def edge_scenario(scenario: Scenario, kind: str, seed: int, module: nn.Module | 
 
 
 def _decodes(
-    scenario: Scenario, specs: Mapping[str, InputSpec], rng: random.Random, window: int, kind: str
+    scenario: Scenario, specs: Mapping[str, InputSpec], rng: random.Random, window: int
 ) -> dict[str, InputSpec]:
     count, width = scenario.resolved_shape(specs["block_table"])
     page_size = _page_size(specs)
     lengths = _lengths(rng, count, int(scenario.resolved_args(specs["seqused_k"])["max"]), page_size, window)
     pages = _Pages(rng, [_span(length, page_size, window) for length in lengths])
-    return {**_fixed(specs["seqused_k"], lengths), **_fixed(specs["block_table"], pages.table(width, kind)),
+    return {**_fixed(specs["seqused_k"], lengths), **_fixed(specs["block_table"], pages.table(width)),
             **_caches(specs, pages.total)}  # fmt: skip
 
 
@@ -116,7 +114,7 @@ def _store(scenario: Scenario, specs: Mapping[str, InputSpec], rng: random.Rando
 
 
 def _block(
-    scenario: Scenario, specs: dict[str, InputSpec], rng: random.Random, window: int, kind: str
+    scenario: Scenario, specs: dict[str, InputSpec], rng: random.Random, window: int
 ) -> dict[str, InputSpec]:  # fmt: skip
     """All that the context holds: sequences that decode, and chunks of prompts behind them where it has any prompt."""
     own = {name.removeprefix(PREFIX): spec for name, spec in specs.items() if name.startswith(PREFIX)}
@@ -139,7 +137,7 @@ def _block(
     known = [[pages.slot(count + i, at, page_size) for at in range(length)] for i, length in enumerate(keys)]
     slots += [slot for chunk, row in zip(new, known, strict=True) for slot in row[len(row) - chunk:]]
     found = {
-        "block_table": _tensor("block_table", "int32", pages.table(width, kind)[:count]),
+        "block_table": _tensor("block_table", "int32", pages.table(width)[:count]),
         "seqused_k": _tensor("seqused_k", "int32", lengths),
         **_literal("num_decodes", count), **_literal("max_seqlen_k", longest),
     }
@@ -170,10 +168,9 @@ class _Pages:
         """Where a sequence's token lies."""
         return self._of[sequence][at // page_size] * page_size + at % page_size
 
-    def table(self, width: int, kind: str) -> list[list[int]]:
-        """The page table of all sequences; entries that must not be followed hold other pages, in FAR ones anything."""
-        none = [-1, self.total, NO_PAGE] if kind == FAR else []
-        others = [0, self.total - 1, *none, *self._rng.choices(self._used or [0], k=3)]
+    def table(self, width: int) -> list[list[int]]:
+        """The page table of all sequences; entries that must not be followed hold pages of others and of nobody."""
+        others = [0, self.total - 1, *self._rng.choices(self._used or [0], k=3)]
         return [[pages.get(place, self._rng.choice(others)) for place in range(width)] for pages in self._of]
 
 

@@ -19,6 +19,9 @@ POSITIONS = 512
 WINDOW = 40
 """A window that is no multiple of a block of keys."""
 
+WINDOW_TOKENS = 2 * WINDOW + 7
+"""Tokens of a prompt in such a window, of which most rows see only a part."""
+
 HEAD = 96
 """A head size that is no power of two."""
 
@@ -27,6 +30,9 @@ SMALL, WIDE = 256, 512
 
 GELU_WIDTH = 16384
 """So many that gates of -2 to -4, where the two forms of GELU differ most, come beside outliers."""
+
+BASE = 20000.0
+"""A base of the angles of rotary embeddings."""
 
 Inputs = dict[str, InputSpec]
 Changed = tuple[Mapping[str, Any], Inputs]
@@ -53,8 +59,13 @@ def variants(scenario: Scenario) -> list[Variant]:
         found = list(change(scenario.init, own))
     except KeyError:  # a manifest of one's own need not name what the shipped ones do
         return []
-    return [Variant(replace(scenario, tokens=TOKENS, golden=None, init={**scenario.init, **init},
+    return [Variant(replace(scenario, tokens=_tokens(init, own), golden=None, init={**scenario.init, **init},
                             inputs=tuple({**own, **inputs}.values())), name) for name, (init, inputs) in found]
+
+
+def _tokens(init: Mapping[str, Any], own: Inputs) -> int:
+    """Tokens of a call; a window shows in prompts that are longer."""
+    return WINDOW_TOKENS if "sliding_window" in init and "cu_seqlens_q" in own else TOKENS
 
 
 def _rotary(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
@@ -129,21 +140,19 @@ def _biased_mlp(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed
 
 
 def _biased_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
-    names = ("qkv_bias" if "qkv_bias" in init else "bias", "bias_o_proj")
+    names = tuple(name for name in ("qkv_bias", "bias", "bias_o_proj") if name in init)
     if any(init[name] for name in names):
         return []
     few: dict[str, Any] = {"hidden_size": SMALL, **dict.fromkeys(names, True)}
     if "config" in init:
-        config = init["config"]
-        head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-        few["config"] = {**config, "head_dim": head, "hidden_size": SMALL}
+        few["config"] = _narrow(init["config"])
     return [(", ".join(f"{name}=True" for name in names), (few, _widths(own, hidden_states=SMALL)))]
 
 
 def _qwen_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
     """Another base of the angles, and where heads are normalised another epsilon and biases."""
     rope = {"rope_theta": 10000.0, "rope_type": "default"}
-    few: dict[str, Any] = {"rope_parameters": rope, "max_position": POSITIONS}
+    few: dict[str, Any] = {"rope_parameters": rope}
     if "rms_norm_eps" not in init:
         return [("rope_parameters=theta 1e4", (few, {}))]
     found = _biased_attention(init, own)
@@ -152,9 +161,68 @@ def _qwen_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Cha
     return [*found, changed]
 
 
+def _based_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
+    """Another base of the angles, and biases where there are none."""
+    few: dict[str, Any] = {"config": {**_narrow(init["config"]), "rope_theta": BASE}}
+    if "hidden_size" in init:
+        few["hidden_size"] = SMALL
+    biases = _biased_attention(init, own) if "bias" in init else []
+    return [*biases, ("config=rope_theta 2e4", (few, _widths(own, hidden_states=SMALL)))]
+
+
+def _gemma2_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
+    """Another base, and a cap that scores of normal inputs reach."""
+    capped = {"config": _narrow(init["config"]), "hidden_size": SMALL, "attn_logits_soft_cap": 2.0}
+    changed = ("attn_logits_soft_cap=2.0", (capped, _widths(own, hidden_states=SMALL)))
+    return [*_based_attention(init, own), changed]
+
+
+def _glm_attention(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
+    """Another base, and heads that are normalised, with another epsilon, in place of biases."""
+    if init["use_qk_norm"]:
+        return _based_attention(init, own)
+    few = {"config": _narrow(init["config"]), "hidden_size": SMALL, "qkv_bias": False, "use_qk_norm": True,
+           "rms_norm_eps": 0.01}  # fmt: skip
+    changed = ("qkv_bias=False, use_qk_norm=True, rms_norm_eps=0.01", (few, _widths(own, hidden_states=SMALL)))
+    return [*_based_attention(init, own), changed]
+
+
+def _based_layer(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
+    """Another base of the angles."""
+    streams = dict.fromkeys([name for name in ("hidden_states", "residual") if name in own], SMALL)
+    few = {"config": {**_narrow(init["config"]), "rope_theta": BASE}}
+    return [("config=rope_theta 2e4", (few, _widths(own, **streams)))]
+
+
+def _qwen2_layer(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
+    """The same with two query heads for each of keys, since heads are as wide as the stream divided by their number."""
+    config = _narrow(init["config"])
+    heads = 2 * config["num_key_value_heads"]
+    width = config["head_dim"] * heads
+    few = {**config, "num_attention_heads": heads, "hidden_size": width, "rope_theta": BASE}
+    streams = dict.fromkeys([name for name in ("hidden_states", "residual") if name in own], width)
+    return [("config=rope_theta 2e4", ({"config": few}, _widths(own, **streams)))]
+
+
+def _routed(init: Mapping[str, Any], own: Inputs) -> list[tuple[str, Changed]]:
+    """Weights of experts that are not divided by their sum."""
+    if not init["config"]["norm_topk_prob"]:
+        return []
+    few = {"config": {**_narrow(init["config"]), "norm_topk_prob": False}}
+    return [("config=norm_topk_prob False", (few, _widths(own, hidden_states=SMALL)))]
+
+
+def _narrow(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with small hidden and intermediate sizes, and heads as they are."""
+    head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    widths = {name: WIDE for name in ("intermediate_size", "moe_intermediate_size") if name in config}
+    return {**config, **widths, "head_dim": head, "hidden_size": SMALL}
+
+
 def _widths(own: Inputs, **widths: int) -> Inputs:
-    """These inputs with other last dimensions, one row a token."""
-    return {name: replace(own[name], shape=("tokens", width), strides=()) for name, width in widths.items()}
+    """These inputs with other last dimensions; a literal, such as no residual stream, stays."""
+    return {name: replace(own[name], shape=(*own[name].shape[:-1], width), strides=())
+            for name, width in widths.items() if own[name].shape}  # fmt: skip
 
 
 CHANGES: Mapping[str, Callable[[Mapping[str, Any], Inputs], list[tuple[str, Changed]]]] = {
@@ -172,5 +240,17 @@ CHANGES: Mapping[str, Callable[[Mapping[str, Any], Inputs], list[tuple[str, Chan
     "llama_attention": _biased_attention,
     "qwen2_attention": _qwen_attention,
     "qwen3_attention": _qwen_attention,
+    "granite_attention": _based_attention,
+    "smollm3_attention": _based_attention,
+    "gpt_oss_attention": _based_attention,
+    "gemma2_attention": _gemma2_attention,
+    "glm4_moe_attention": _glm_attention,
+    "qwen3_moe": _routed,
+    "glm4_moe": _routed,
+    "qwen2_decoder_layer": _qwen2_layer,
+    "granite_decoder_layer": _based_layer,
+    "smollm3_decoder_layer": _based_layer,
+    "gemma2_decoder_layer": _based_layer,
+    "glm4_moe_decoder_layer": _based_layer,
 }
 """What each operator has otherwise."""

@@ -61,19 +61,12 @@ class Far:
         if name.endswith("_cache"):
             return torch.empty((self.total, *value.shape[1:]), dtype=value.dtype, device="meta")
         if name == "block_table":
-            return self._pages_of(value.long()).to(value.dtype)
+            return self.pages[value.long()].to(value.dtype)
         if name in SLOTS:
             row = value.long()
-            return torch.where(row < 0, row, self._pages_of(row // self.page_size) * self.page_size
+            return torch.where(row < 0, row, self.pages[row // self.page_size] * self.page_size
                                + row % self.page_size).to(value.dtype)
         return value
-
-    def _pages_of(self, pages: torch.Tensor) -> torch.Tensor:
-        """Pages of the large cache; what is none of the small one's is none of the large one's."""
-        small = len(self.pages)
-        known = self.pages[pages.clamp(0, small - 1)]
-        beyond = (pages - small + self.total).clamp(max=2**31 - 1)
-        return torch.where(pages < 0, pages, torch.where(pages < small, known, beyond))
 
 
 def far_pages(inputs: Mapping[str, Any], seed: int) -> Far | None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from fastkernels.bench.grade import CallOutcome, Draw, Judge, make_inputs, plan_draws
 from fastkernels.bench.grade.draws import plan_few_draws
-from fastkernels.bench.grade.edges import EDGES, FAR, NO_PAGE, can_be_far, has_edges
+from fastkernels.bench.grade.edges import EDGES, FAR, can_be_far, has_edges
 from fastkernels.bench.grade.effects import copies
 from fastkernels.bench.grade.spoil import NAN
 from fastkernels.manifest.scenario import InputSpec, Scenario
@@ -121,14 +121,28 @@ def test_every_grading_has_each_length(scenario_of, task):
         assert task != "window" or any(length > 40 for length in lengths)
 
 
-def test_tables_hold_anything_past_the_last_page_and_before_the_window(scenario_of):
-    seen = set()
-    for _, _, _, inputs in draws_of("window", FAR, scenario_of=scenario_of):
+@pytest.mark.parametrize("kind", [EDGES, FAR])
+@pytest.mark.parametrize("task", ["decode", "window", "sinks", "latent", "attention"])
+def test_every_entry_of_a_table_is_a_page_of_the_cache(scenario_of, task, kind):
+    """Honest kernels gather whole rows of the table and mask afterwards."""
+    for _, _, _, inputs in draws_of(task, kind, scenario_of=scenario_of):
+        table = next(value for name, value in inputs.items() if name.endswith("block_table"))
+        cache = next(value for name, value in inputs.items() if name.endswith("_cache"))
+        assert table.min() >= 0
+        assert table.max() < len(cache)
+
+
+@pytest.mark.parametrize("kind", [EDGES, FAR])
+def test_tables_hold_pages_of_others_and_of_nobody_past_the_last_page_and_before_the_window(scenario_of, kind):
+    for _, _, _, inputs in draws_of("window", kind, scenario_of=scenario_of):
+        seen, own, last = set(), set(), len(inputs["key_cache"]) - 1
         for used, pages in zip(inputs["seqused_k"].tolist(), inputs["block_table"].tolist(), strict=True):
             begin, end = max(0, used - 40) // 16, -(-used // 16)
             seen |= {*pages[:begin], *pages[end:]}
-            assert all(0 < page < len(inputs["key_cache"]) - 1 for page in pages[begin:end])
-    assert {-1, 0, NO_PAGE} <= seen
+            own |= {*pages[begin:end]}
+        assert {0, last} <= seen
+        assert not {0, last} & own
+        assert seen & own
 
 
 @pytest.mark.parametrize("task", ["decode", "window", "latent", "store", "attention"])
