@@ -11,7 +11,8 @@ from pytest_fastkernels import report, xdist_bridge
 from pytest_fastkernels.session import FkSession
 
 OF_SHAPES = ("rms_norm[tiny-b-tp1-s1]     self-test ", "rms_norm[tiny-b-tp1-s8]     self-test ",
-             "rms_norm[tiny-a-tp2-s8]     wrong_values  error ratio 77 ", "silu_and_mul[tiny-a-tp1-s1] self-test ")
+             "silu_and_mul[tiny-a-tp1-s1] self-test ")
+"""Of the shapes that no other scenario has, whichever worker grades it."""
 OF_GROUPS = tuple(f"{op:<20} {model:<16} {found}" for op, model, found in [
     ("rms_norm", "tiny-a", "3 passed, 1 wrong_values"), ("rms_norm", "tiny-b", "2 passed  self-test"),
     ("silu_and_mul", "tiny-a", "1 passed  self-test")])
