@@ -306,7 +306,7 @@ def _finding(result: ScenarioResult) -> str:
     found = speedup_text(result, "")
     if not result.verdict.correct and result.correctness and not result.correctness.max_error_ratio <= 1:
         found = f"error ratio {result.correctness.max_error_ratio:.3g}"
-    return f"{word:<9}  {found:<19}  {seconds(result.wall_s)}"
+    return f"{word:<9}  {found:<19}  {seconds(result.wall_s) if result.wall_s else '-'}"
 
 
 def _group_line(op: str, model: str, group: Group) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from heeded import heed_signals
 
 from fastkernels.bench.isolate import launch
 
@@ -56,7 +57,7 @@ class Running:
         with self.printed.open("w") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "pytest", *named, *args], cwd=folder, stdout=file, stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL, start_new_session=True,
+                stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=heed_signals,
                 env={**environment(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TMPDIR": own_locks(folder)})
 
     def wait_for_lines(self, count: int) -> None:

@@ -1,12 +1,13 @@
 """`fastkernels mlflow-ui` in a process of its own, with MLflow's server or a stand-in for it."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from heeded import heed_signals
 
 from fastkernels.cli import ui_server
 
@@ -46,7 +47,7 @@ def page(directory: Path, *words: str, **variables: str) -> Iterator[Page]:
                    if name not in ("FASTKERNELS_TRACKING", "MLFLOW_TRACKING_URI", *ui_server.ENVIRONMENT)}
     process = Page(
         [sys.executable, "-c", COMMAND, *words], cwd=directory, env={**environment, **variables}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_heed_ctrl_c)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_signals)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -71,8 +72,3 @@ def stand_in(directory: Path) -> dict[str, str]:
     (directory / "mlruns" / "mlflow.db").touch()
     path = os.pathsep.join([str(package.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     return {"PYTHONPATH": path}
-
-
-def _heed_ctrl_c() -> None:
-    """A shell's job in the background ignores SIGINT, and so do its children unless they ask for it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.figure  # noqa: F401
+import psutil  # noqa: F401
 import pytest
+import torch  # noqa: F401
 from ended_runs import HOME, own_locks
 
-# imported here once, matplotlib too: pytester takes modules that a run imported out of sys.modules again
+# imported here once, with what they load: pytester takes modules that a run imported out of sys.modules again, and
+# torch imported a second time crashes the process
 import pytest_fastkernels.grading
 import pytest_fastkernels.listing
 import pytest_fastkernels.plan

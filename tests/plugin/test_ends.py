@@ -2,10 +2,13 @@
 
 import re
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
 from ended_runs import FINISHED, HANGING, HANGS_AT_32, SELECTED, Running, logged, verdicts
+from heeded import ENDING, heed_signals
 from suite import exhaustive
 
 from fastkernels.bench.kernels import GraderSettings, KernelGrader
@@ -89,6 +92,19 @@ def test_an_interrupted_grading_costs_itself_alone(tmp_path, scenarios):
             grader.grade(scenarios["rms_norm[tiny-b-tp1-s1]"])
         assert grader.environment()["machine"]
         assert grader.grade(scenarios["rms_norm[tiny-a-tp1-s8]"]).verdict == "passed"
+
+
+@pytest.mark.parametrize("signum", ENDING)
+def test_a_started_process_heeds_signals_that_the_tests_ignore(signum):
+    """As where the tests run in the background of a shell, or with nohup."""
+    code = f"import signal; signal.raise_signal({int(signum)})"
+    before = signal.signal(signum, signal.SIG_IGN)
+    try:
+        ended = [subprocess.run([sys.executable, "-S", "-c", code], stderr=subprocess.DEVNULL, preexec_fn=heed)
+                 for heed in (None, heed_signals)]
+    finally:
+        signal.signal(signum, before)
+    assert [process.returncode for process in ended] == [0, -signum]
 
 
 class TooLongError(Exception):

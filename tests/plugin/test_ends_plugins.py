@@ -53,7 +53,8 @@ def test_a_scenario_that_is_run_again_counts_once(project, found):
     expected = {"wrong_values": "wrong_values", "broken": "no_result"}[found]
     assert Counter(verdicts(project.results()).values()) == {"passed": 5, expected: 1}
     text = result.stdout.str()
-    assert text.count("tiny-b           1 passed, 1 ") == 1
+    line = {"wrong_values": "wrong_values  error ratio 77       250 ms", "broken": f"no_result  {'':<19}  -"}[found]
+    assert text.count(f"\nrms_norm[tiny-b-tp1-s1] {line}  about ") == 1
     assert "graded 6 scenarios (4 shapes) on cpu in " in text
     assert f"5 passed, 1 {expected}\n" in text
 

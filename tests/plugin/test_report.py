@@ -215,7 +215,7 @@ def test_seconds(value, text):
 
 
 def test_a_slow_candidate_has_no_wrong_element():
-    numbers = Correctness(0.25, 0.2, 1e-3, 1e-3, 0.01, 0.016, 5, WorstElement("output", (3,), 1.25, 1.0), "normal")
+    numbers = Correctness(0.25, 2.0, 1e-3, 1e-3, 0.01, 0.016, 5, WorstElement("output", (3,), 1.25, 1.0), "normal")
     assert "worst element" not in failure_text(result(1, Verdict.TOO_SLOW, message="0.5", correctness=numbers))
     wrong = replace(numbers, max_error_ratio=2.0)
     assert "worst element" in failure_text(result(1, Verdict.WRONG_VALUES, message="0.5", correctness=wrong))

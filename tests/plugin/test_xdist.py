@@ -7,17 +7,27 @@ import pytest
 
 from fastkernels.bench.kernels import GraderSettings, KernelGrader
 from fastkernels.env import STARTERS
-from pytest_fastkernels import xdist_bridge
+from pytest_fastkernels import report, xdist_bridge
 from pytest_fastkernels.session import FkSession
 
+OF_SHAPES = ("rms_norm[tiny-b-tp1-s1]     self-test ", "rms_norm[tiny-b-tp1-s8]     self-test ",
+             "silu_and_mul[tiny-a-tp1-s1] self-test ")
+"""Of the shapes that no other scenario has, whichever worker grades it."""
+OF_GROUPS = tuple(f"{op:<20} {model:<16} {found}" for op, model, found in [
+    ("rms_norm", "tiny-a", "3 passed, 1 wrong_values"), ("rms_norm", "tiny-b", "2 passed  self-test"),
+    ("silu_and_mul", "tiny-a", "1 passed  self-test")])
 
-@pytest.mark.parametrize("mode", [("-n8",), ("-n2", "--dist=loadgroup"), ("-n2", "--dist=worksteal")])
-def test_the_controller_gathers_every_result(project, mode):
+
+@pytest.mark.parametrize(("mode", "rows_live", "lines"), [
+    (("-n8",), 60, OF_SHAPES), (("-n2", "--dist=loadgroup"), 60, OF_SHAPES),
+    (("-n2", "--dist=worksteal"), 0, OF_GROUPS)], ids=["n8", "loadgroup", "worksteal"])
+def test_the_controller_gathers_every_result(project, mode, rows_live, lines, monkeypatch):
+    monkeypatch.setattr(report, "ROWS_LIVE", rows_live)
     project.fake(tp2_s8="wrong_values")
     result = project.run("--fk-level=1", *mode)
     result.assert_outcomes(passed=6, failed=1)
-    result.stdout.fnmatch_lines(["rms_norm * tiny-b * 2 passed *", "graded 7 scenarios *6 passed, 1 wrong_values",
-                                 "left out: 2 scenarios, *"])
+    assert [sum(shown.startswith(line) for shown in result.outlines) for line in lines] == [1] * len(lines)
+    result.stdout.fnmatch_lines(["graded 7 scenarios *6 passed, 1 wrong_values", "left out: 2 scenarios, *"])
     data = project.results()
     assert [r["id"] for r in data["results"]] == sorted(r["id"] for r in data["results"])
     assert len({r["seed"] for r in data["results"]}) == 1
