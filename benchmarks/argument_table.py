@@ -3,7 +3,7 @@
     PYTHONPATH=. python3 benchmarks/argument_table.py --output docs/argument-table.md [--op rotary_emb]
 
 A kernel that ignores an init argument behaves as if it always had another value of it: one that another shipped shape
-has, or a variant (`fastkernels.bench.grade.variants`). One that ignores an input or a weight gives what it gives with
+has, or a variant (`fastkernels.manifest.variants`). One that ignores an input or a weight gives what it gives with
 other values there. Such outputs are judged as a candidate's, in the planned draws in turn, until one is refused.
 Exit status 1 where no draw refuses one that is not EXEMPT.
 """
@@ -24,11 +24,11 @@ from benchmarks.task_validity import shrunk
 from fastkernels.bench.grade import CallOutcome, Draw, Judge, make_inputs, plan_draws, randomise_weights
 from fastkernels.bench.grade.draws import plan_few_draws
 from fastkernels.bench.grade.effects import bits, copies
-from fastkernels.bench.grade.variants import variants
 from fastkernels.bench.isolate.build import build, state_of
 from fastkernels.bench.kernels import limits
 from fastkernels.manifest import Scenario, Selection, load_manifest
 from fastkernels.manifest.context import PREFIX
+from fastkernels.manifest.variants import variants
 from fastkernels.runtime.invoke import invoke
 from fastkernels.runtime.parallel import MirroredRank, set_tp_group
 from fastkernels.runtime.weights import finish_weights

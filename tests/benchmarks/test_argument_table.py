@@ -8,8 +8,8 @@ from suite import exhaustive
 
 from benchmarks.argument_table import NO_DRAW, _built_with, arguments, built, catalogue, refused, rows_of
 from fastkernels.bench.grade import check_task
-from fastkernels.bench.grade.variants import CHANGES, Variant, variants
 from fastkernels.manifest import Scenario
+from fastkernels.manifest.variants import CHANGES, Variant, variants
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "argument-table.md"
 SMALLEST_FIRST = catalogue()

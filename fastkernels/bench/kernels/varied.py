@@ -1,9 +1,9 @@
 """Grades small modules with values of init arguments that no shipped shape has, beside a scenario's own."""
 
-from fastkernels.bench.grade.variants import Variant, variants
 from fastkernels.bench.kernels.failed import CandidateFailedError
 from fastkernels.bench.kernels.pipeline import Attempt
 from fastkernels.bench.kernels.sweep import sweep_key
+from fastkernels.manifest.variants import Variant, variants
 from fastkernels.results import Verdict
 
 SAYS_SO = (Verdict.INIT_ERROR, Verdict.FORWARD_ERROR)
