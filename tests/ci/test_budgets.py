@@ -33,7 +33,7 @@ def read(folder, text, parts=("one", "two")):
 
 def test_the_projects_file_is_whole_and_gives_every_part_a_budget():
     assert set(read_budgets(BUDGETS, NAMES).parts) == set(NAMES)
-    assert sum(part.cpu_s for part in read_budgets(BUDGETS, NAMES).parts.values()) == 1100
+    assert sum(part.cpu_s for part in read_budgets(BUDGETS, NAMES).parts.values()) == 1260
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
