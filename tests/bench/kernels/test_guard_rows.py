@@ -1,5 +1,7 @@
 """A call whose allocations lie between guard bands: writes beside them and what is never written are found."""
 
+import re
+
 import pytest
 from results_by_hand import rms_norm
 
@@ -87,13 +89,20 @@ def grader(tmp_path_factory):
 @pytest.mark.parametrize(("hidden", "verdict", "says"), [
     (48, Verdict.OUT_OF_BOUNDS_WRITE, "memory beside output was written"),
     (56, Verdict.OUT_OF_BOUNDS_WRITE, "memory beside a temporary tensor of shape ["),
-    (64, Verdict.WRONG_NONFINITE, "got nan"),
 ])
-def test_what_lies_beside_or_is_never_written_is_found(grader, hidden, verdict, says):
+def test_what_is_written_beside_is_found(grader, hidden, verdict, says):
     result = grader.grade(rms_norm(hidden=hidden))
     assert result.verdict is verdict, (result.message, result.evidence)
     assert says in result.message
     assert result.message.endswith("(in a call whose allocations lay between guard bands and held NaN)")
+
+
+def test_what_is_never_written_is_found(grader):
+    """Between guard bands at the latest; what a draw with NaN has left in memory may show it before."""
+    result = grader.grade(rms_norm(hidden=64))
+    assert result.verdict is Verdict.WRONG_NONFINITE, (result.message, result.evidence)
+    assert "got nan" in result.message
+    assert re.search(r"between guard bands and held NaN\)$|draw nan@", result.message), result.message
 
 
 @pytest.mark.parametrize("hidden", [72, 80, 88, 96])
