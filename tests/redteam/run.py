@@ -94,13 +94,12 @@ def _run(case: Case, scratch: Path, device: str) -> Outcome:
 
     Whoever is refused has gained nothing, so a second run excuses no kernel that was accepted, and no twin.
     """
-    run = partial(run_case, case, scratch, device)
-    outcome = run_until_decided(run, _tell) if is_timed(case) else run()
+    run = partial(run_until_decided, partial(run_case, case, scratch, device), _tell)
+    outcome = run()
     if not outcome.refused_otherwise:
         return outcome
     _tell(f"{table.wrong_line(outcome)}: once more")
-    again = run_until_decided(run, _tell) if is_timed(case) else run()
-    return replace(again, first=outcome.given)
+    return replace(run(), first=outcome.given)
 
 
 def _tell(line: str) -> None:
